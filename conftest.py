@@ -1,0 +1,11 @@
+"""Loads the fixture plugins; nothing else."""
+
+pytest_plugins = [
+    "fixtures.options",
+    "fixtures.run",
+    "fixtures.rig",
+    "fixtures.pairs",
+    "fixtures.worker",
+    "fixtures.evidence",
+    "fixtures.verdict",
+]

@@ -1,0 +1,29 @@
+"""Evidence: a timestamped record of something observed, whoever observed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dmaproof.evidence.event import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Something that ``source`` observed on ``node``.
+
+    ``time_s`` is on this process's CLOCK_MONOTONIC, known to ``uncertainty_s``. ``kind`` is an Event's kind for
+    decoded lines, else the observation's own: ``kernel-line`` (not decoded), ``records-lost``, ``xid-event``
+    (NVML), ``iommu-state``, ``config-space``, ``uvm-fault-stats``, ``nvml-state``, ``stack``, ``probe``, ``hang``,
+    ``worker-died``, ``blind-spot``. ``text`` is for people; ``data`` is JSON-able detail, its keys documented by its source.
+    """
+
+    source: str
+    node: str
+    time_s: float
+    kind: str
+    text: str
+    event: Event | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty_s: float = 0.0

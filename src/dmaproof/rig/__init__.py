@@ -1,0 +1,1 @@
+"""The rig: all that is under test, declared in one TOML file."""

@@ -1,0 +1,171 @@
+"""What a rig file may say. Every field is a claim about the machine; what is left out is not claimed.
+
+Lengths are bytes, rates GB/s = 1e9 bytes/s per direction, latencies nanoseconds, times seconds.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from dmaproof import bdf
+from dmaproof.errors import UsageError
+
+
+def _bdf(text: str) -> str:
+    try:
+        return bdf.parse(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+Bdf = Annotated[str, AfterValidator(_bdf)]
+IommuFamily = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "none"]
+DomainType = Literal["translated", "passthrough", "none", "unknown"]
+Addressing = Literal["none", "hmm", "ats", "unknown"]
+PathKind = Literal["nvlink", "pcie", "c2c", "local", "unknown"]
+RigKind = Literal["host", "virtual", "lab"]
+HOST = "host"
+"""The name a path uses for the node's own memory."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Bar(Model):
+    """One base address register: ``address`` is the bus address."""
+
+    index: int = Field(ge=0, le=5)
+    address: int = Field(ge=0)
+    nbytes: int = Field(gt=0)
+
+
+class PcieLink(Model):
+    """A link as it must be trained: ``generation`` 5 is 32 GT/s."""
+
+    generation: int = Field(ge=1, le=7)
+    width: int = Field(ge=1, le=32)
+
+
+class Iommu(Model):
+    """Which IOMMU stands over the node's endpoints, and their default domain type."""
+
+    family: IommuFamily = "none"
+    domain: DomainType = "none"
+
+
+class Gpu(Model):
+    """One CUDA GPU. ``port`` is the port above it (root port or switch downstream port)."""
+
+    name: str = ""
+    bdf: Bdf
+    uuid: str | None = None
+    product: str | None = None
+    compute_capability: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
+    memory_nbytes: int | None = Field(default=None, gt=0)
+    port: Bdf | None = None
+    numa_node: int | None = None
+    pcie: PcieLink | None = None
+    nvlinks: int | None = Field(default=None, ge=0)
+    bars: tuple[Bar, ...] = ()
+    clique: int | None = Field(default=None, ge=0, le=15)
+
+
+class Path(Model):
+    """What a directed transfer between two ends must reach; ends are names or globs, ``host`` is node memory.
+
+    ``peer`` claims that the target's memory can be mapped by the source GPU (cuDeviceCanAccessPeer).
+    A ``local`` path is within one GPU; no other kind is.
+    """
+
+    source: str
+    target: str
+    kind: PathKind
+    bandwidth_GBps: float | None = Field(default=None, gt=0)
+    latency_ns: float | None = Field(default=None, gt=0)
+    peer: bool = False
+
+    def matches(self, source: str, target: str) -> bool:
+        if (source == target) != (self.kind == "local"):
+            return False
+        return fnmatchcase(source, self.source) and fnmatchcase(target, self.target)
+
+
+class Node(Model):
+    """One running operating system: its GPUs, how memory is addressed, and the paths between its ends."""
+
+    name: str = ""
+    role: Literal["host", "guest"] = "host"
+    addressing: Addressing = "unknown"
+    iommu: Iommu = Iommu()
+    gpu: dict[str, Gpu] = {}
+    path: tuple[Path, ...] = ()
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return tuple(self.gpu.values())
+
+    def path_between(self, source: str, target: str) -> Path | None:
+        """The first declared path from ``source`` to ``target`` (GPU names or ``host``), or None."""
+        return next((path for path in self.path if path.matches(source, target)), None)
+
+    @model_validator(mode="after")
+    def _ends_exist(self) -> Node:
+        names = {*self.gpu, HOST}
+        for path in self.path:
+            for end in (path.source, path.target):
+                if not any(fnmatchcase(name, end) for name in names):
+                    raise ValueError(f"path end {end!r} matches none of {', '.join(sorted(names))}")
+        seen: dict[str, str] = {}
+        for gpu in self.gpus:
+            if gpu.bdf in seen:
+                raise ValueError(f"{gpu.name} and {seen[gpu.bdf]} both claim {gpu.bdf}")
+            seen[gpu.bdf] = gpu.name
+        return self
+
+
+class Deadlines(Model):
+    """Wall-clock limits. ``workload_s`` is for one workload, before ``scale`` is applied to any deadline."""
+
+    workload_s: float = Field(default=30.0, gt=0)
+    scale: float = Field(default=1.0, gt=0)
+
+
+class Rig(Model):
+    """A whole rig. ``name`` is how people ask for it after ``kind:``."""
+
+    name: str
+    kind: RigKind
+    description: str = ""
+    deadline: Deadlines = Deadlines()
+    node: dict[str, Node] = Field(min_length=1)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(self.node.values())
+
+    @property
+    def id(self) -> str:
+        """``virtual:hgx-h100``; plain ``host`` for this machine."""
+        return self.name if self.kind == self.name else f"{self.kind}:{self.name}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_from_keys(cls, data: object) -> object:
+        """A node and a GPU are called what their table is called: the name is written once."""
+        if not isinstance(data, dict) or not isinstance(data.get("node"), dict):
+            return data
+        nodes = {}
+        for name, node in data["node"].items():
+            if isinstance(node, dict):
+                node = {**node, "name": name}
+                if isinstance(node.get("gpu"), dict):
+                    node["gpu"] = {
+                        key: {**gpu, "name": key} if isinstance(gpu, dict) else gpu
+                        for key, gpu in node["gpu"].items()
+                    }
+            nodes[name] = node
+        return {**data, "node": nodes}

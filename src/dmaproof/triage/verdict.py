@@ -1,0 +1,57 @@
+"""What triage is given (a Case) and what it concludes (a Verdict)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.rig.model import Node, Rig
+
+Confidence = Literal["certain", "probable", "possible"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Memory that the test itself had: a fault inside it is the test's own traffic."""
+
+    va: int
+    nbytes: int
+    memory: str
+
+    def holds(self, address: int) -> bool:
+        return self.va <= address < self.va + self.nbytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A failed test as triage sees it: what failed, on which rig, and everything observed in its window.
+
+    ``evidence`` is the window in time order. ``session`` is everything observed before the window in the same run,
+    for states that outlast the test that met them (a GPU lost an hour ago is still lost). ``endpoints`` are BDFs.
+    """
+
+    test: str
+    error: str
+    rig: Rig
+    node: Node
+    endpoints: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    session: tuple[Evidence, ...] = ()
+    allocations: tuple[Allocation, ...] = ()
+
+    def of_kind(self, *kinds: str) -> tuple[Evidence, ...]:
+        return tuple(one for one in self.evidence if one.kind in kinds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One named cause. ``blind_spots`` is what could not be seen, ``remedy`` what to do next."""
+
+    signature: str
+    confidence: Confidence
+    summary: str
+    evidence: tuple[Evidence, ...]
+    blind_spots: tuple[str, ...]
+    remedy: str
+    references: tuple[str, ...] = ()
