@@ -23,12 +23,8 @@ def parse(text: str) -> str:
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise UsageError(
-            f"{text!r} is not a PCI address: write domain:bus:device.function, such as 0000:17:00.0"
-        )
-    domain, bus, device, function = (
-        int(match[g] or "0", 16) for g in ("domain", "bus", "device", "function")
-    )
+        raise UsageError(f"{text!r} is not a PCI address: write domain:bus:device.function, such as 0000:17:00.0")
+    domain, bus, device, function = (int(match[g] or "0", 16) for g in ("domain", "bus", "device", "function"))
     return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"
 
 

@@ -21,6 +21,8 @@ class Line(BaseModel):
 class RunLine(Line):
     """First line (``event`` start) and last line (end) of a record. A record without an end line was cut short."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
     kind: Literal["run"] = "run"
     event: Literal["start", "end"]
     schema_version: int = Field(default=SCHEMA, alias="schema")
@@ -35,8 +37,6 @@ class RunLine(Line):
     driver: str | None = None
     exit_status: int | None = None
     note: str = ""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class RigLine(Line):

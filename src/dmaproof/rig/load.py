@@ -20,9 +20,7 @@ _PROFILES = resources.files("dmaproof.rig") / "profiles"
 
 def profile_ids() -> list[str]:
     """The ids of the profiles that come with dmaproof, such as ``virtual:hgx-h100``."""
-    tables = (
-        tomllib.loads(entry.read_text()) for entry in _PROFILES.iterdir() if entry.name.endswith(".toml")
-    )
+    tables = (tomllib.loads(entry.read_text()) for entry in _PROFILES.iterdir() if entry.name.endswith(".toml"))
     return sorted(f"{table['kind']}:{table['name']}" for table in tables)
 
 
@@ -37,9 +35,7 @@ def load(word: str) -> Rig:
         name = word.partition(":")[2]
         return parse((_PROFILES / f"{name}.toml").read_text(), f"{word} (profile)")
     words = [*profile_ids(), "auto", "host"]
-    raise RigError(
-        f"unknown rig {word!r}: {did_you_mean(word, words)} (or the path of a rig file ending in .toml)"
-    )
+    raise RigError(f"unknown rig {word!r}: {did_you_mean(word, words)} (or the path of a rig file ending in .toml)")
 
 
 def _read(path: Path) -> str:
@@ -61,7 +57,7 @@ def parse(text: str, where: str) -> Rig:
     try:
         return Rig.model_validate(table)
     except ValidationError as error:
-        raise RigError(f"{where}: {_first(error, table)}") from None
+        raise RigError(f"{where}: {_first(error)}") from None
 
 
 def expand(table: dict[str, Any], where: str) -> dict[str, Any]:
@@ -99,7 +95,7 @@ def dump(rig: Rig) -> str:
     return tomli_w.dumps(rig.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
 
 
-def _first(error: ValidationError, table: Mapping[str, Any]) -> str:
+def _first(error: ValidationError) -> str:
     """The first of pydantic's complaints as ``key: what is wrong``, with the nearest valid key for a misspelt one."""
     details = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in details["loc"]) or "the file"
@@ -108,9 +104,7 @@ def _first(error: ValidationError, table: Mapping[str, Any]) -> str:
     if details["type"] == "missing":
         return f"{where} is missing"
     if details["type"] == "literal_error":
-        words = (
-            str(details.get("ctx", {}).get("expected", "")).replace("' or '", "', '").strip("'").split("', '")
-        )
+        words = str(details.get("ctx", {}).get("expected", "")).replace("' or '", "', '").strip("'").split("', '")
         return f"{where} = {details['input']!r}: {did_you_mean(str(details['input']), words)}"
     return (
         f"{where} = {details['input']!r}: {details['msg'].removeprefix('Value error, ')}"
@@ -129,9 +123,7 @@ def _valid_keys(loc: tuple[int | str, ...]) -> list[str]:
     for part in loc[:-1]:
         if isinstance(part, int):  # an entry of a tuple: _inner has stepped through the tuple already
             continue
-        here = (
-            _inner(here.model_fields[str(part)].annotation) if _is_model(here) else _inner(get_args(here)[-1])
-        )
+        here = _inner(here.model_fields[str(part)].annotation) if _is_model(here) else _inner(get_args(here)[-1])
     if not _is_model(here):
         return []
     return [*here.model_fields, *{Rig: ["extends"], Node: ["gpu_defaults"]}.get(here, [])]
@@ -140,11 +132,7 @@ def _valid_keys(loc: tuple[int | str, ...]) -> list[str]:
 def _inner(annotation: Any) -> Any:
     """The model or container inside ``X | None`` and ``tuple[X, ...]``'s trailing dots."""
     options = [arg for arg in get_args(annotation) if arg not in (type(None), Ellipsis)]
-    return (
-        next((arg for arg in options if _is_model(arg)), annotation)
-        if not _is_dict(annotation)
-        else annotation
-    )
+    return next((arg for arg in options if _is_model(arg)), annotation) if not _is_dict(annotation) else annotation
 
 
 def _is_dict(annotation: object) -> bool:

@@ -164,8 +164,7 @@ class Rig(Model):
                 node = {**node, "name": name}
                 if isinstance(node.get("gpu"), dict):
                     node["gpu"] = {
-                        key: {**gpu, "name": key} if isinstance(gpu, dict) else gpu
-                        for key, gpu in node["gpu"].items()
+                        key: {**gpu, "name": key} if isinstance(gpu, dict) else gpu for key, gpu in node["gpu"].items()
                     }
             nodes[name] = node
         return {**data, "node": nodes}

@@ -1,0 +1,118 @@
+"""What a process's driver library asks of the machine it runs on, and what it hears back.
+
+The machine (hardware and kernel: fabric, IOMMU, GPUs, fault buffers, kernel log) is one process; the driver library
+(address spaces, streams, memory contents, the modelled clock) lives in every process that opened the GPUs. Between them
+is what an ioctl and a doorbell are on a real machine: one JSON object a line, over the socket ``run/machine.sock`` under
+the machine's root. A connection that ends is a process that is gone: the machine then tears its channels down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ROOT_VARIABLE = "DMAPROOF_MACHINE"
+"""Names the environment variable that holds the machine's root folder."""
+
+HOST = "host"
+"""A place that is not a GPU: the node's own memory. Every other place is a GPU's BDF."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dma:
+    """``requester``'s engine moves ``nbytes`` from ``source`` to ``target`` (places: BDFs or ``host``).
+
+    A write is a transfer whose requester is the source; a read one whose requester is the target. ``va`` is the
+    address, in the requester's address space, on the far side: what a fault on it would name.
+    """
+
+    op: Literal["dma"] = "dma"
+    requester: str
+    engine: Literal["ce", "sm"]
+    source: str
+    target: str
+    nbytes: int
+    va: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DmaOutcome:
+    """``lands``: the data arrives. ``dropped``: the engine completes, the data is gone. ``mirrored``: the engine
+    completes, the data sits where only the writer sees it. ``never``: the engine does not complete. ``lost``: the
+    device does not answer. Rates are those of the path taken, for the modelled clock.
+    """
+
+    effect: Literal["lands", "dropped", "mirrored", "never", "lost"]
+    bandwidth_GBps: float = 0.0
+    latency_ns: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageFault:
+    """``gpu`` touched ``nbytes`` at ``va`` that are not mapped for it; UVM is to bring them ``toward`` a place.
+
+    ``space``: ``managed`` (cuMemAllocManaged) or ``system`` (malloc, through HMM or ATS).
+    """
+
+    op: Literal["fault"] = "fault"
+    gpu: str
+    va: int
+    nbytes: int
+    access: Literal["read", "write", "atomic", "prefetch"]
+    space: Literal["managed", "system"]
+    toward: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultOutcome:
+    """``served``: pages are mapped, at the cost of ``duration_ns``. ``replaying``: the fault is replayed without end
+    and the channel never goes on. ``fatal``: the channel is torn down. ``lost``: the device does not answer.
+    """
+
+    effect: Literal["served", "replaying", "fatal", "lost"]
+    duration_ns: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """Is ``gpu`` still there?"""
+
+    op: Literal["inquiry"] = "inquiry"
+    gpu: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    state: Literal["present", "lost"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """First message of every connection: the machine keys channels and log lines by it."""
+
+    op: Literal["hello"] = "hello"
+    pid: int
+    process: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The node as the machine is built (dmaproof.rig.model.Node, as JSON)."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Turns the connection into a stream of GpuEvent lines (what NVML's event sets are fed from)."""
+
+    op: Literal["watch"] = "watch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuEvent:
+    """``event_type`` and ``event_data`` as nvmlEventData_t has them (nvml.h): Xid in ``event_data`` for 0x8."""
+
+    gpu: str
+    event_type: int
+    event_data: int
