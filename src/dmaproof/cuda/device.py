@@ -1,0 +1,68 @@
+"""Devices by PCI address, with their primary contexts kept for the life of the worker."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from dmaproof.cuda.driver import cu
+from dmaproof.errors import CudaError
+
+
+@dataclass(frozen=True, eq=False)  # one object a GPU: ``device`` caches them, so identity is equality
+class Device:
+    """One GPU of this process: driver handle, primary context, and what launches need to know."""
+
+    bdf: str
+    handle: Any
+    context: Any
+    multiprocessors: int
+    compute_capability: tuple[int, int]
+
+    def use(self) -> None:
+        """Make this GPU's context the calling thread's."""
+        cu.cuCtxSetCurrent(self.context)
+
+    def attribute(self, name: str) -> int:
+        """``CU_DEVICE_ATTRIBUTE_<name>`` (cuda.h, CUdevice_attribute)."""
+        return int(cu.cuDeviceGetAttribute(getattr(cu.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), self.handle))
+
+
+@functools.cache
+def device(bdf: str) -> Device:
+    """The GPU at ``bdf``, its primary context retained. Raises CudaError where there is none."""
+    cu.cuInit(0)
+    handle = cu.cuDeviceGetByPCIBusId(bdf.encode())
+    context = cu.cuDevicePrimaryCtxRetain(handle)
+
+    def attribute(name: str) -> int:
+        return int(cu.cuDeviceGetAttribute(getattr(cu.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), handle))
+
+    major, minor = attribute("COMPUTE_CAPABILITY_MAJOR"), attribute("COMPUTE_CAPABILITY_MINOR")
+    return Device(bdf, handle, context, attribute("MULTIPROCESSOR_COUNT"), (major, minor))
+
+
+def can_access_peer(accessor: Device, owner: Device) -> bool:
+    """Whether the driver says that ``accessor`` may map ``owner``'s memory."""
+    return bool(cu.cuDeviceCanAccessPeer(accessor.handle, owner.handle))
+
+
+def enable_peer(accessor: Device, owner: Device) -> None:
+    """Map ``owner``'s memory into ``accessor``'s context; already mapped is fine."""
+    accessor.use()
+    try:
+        cu.cuCtxEnablePeerAccess(owner.context, 0)
+    except CudaError as error:
+        if error.name != "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED":
+            raise
+
+
+def disable_peer(accessor: Device, owner: Device) -> None:
+    """Take that mapping away again; not mapped is fine."""
+    accessor.use()
+    try:
+        cu.cuCtxDisablePeerAccess(owner.context)
+    except CudaError as error:
+        if error.name != "CUDA_ERROR_PEER_ACCESS_NOT_ENABLED":
+            raise

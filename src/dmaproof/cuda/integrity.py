@@ -1,0 +1,124 @@
+"""Workloads: does a peer write really arrive? Only the owner's own, local read proves it.
+
+A writer that reads its own data back through its mapping proves nothing: with a wrong GPUDirect clique in a VFIO guest
+it does just that while the owner sees zeros (nccl#2335). So the owner looks twice, by a kernel of its own and by a
+copy to the host compared there by the CPU, and the writer's view is kept beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dmaproof.cuda import kernels
+from dmaproof.cuda.copies import Engine
+from dmaproof.cuda.device import Device, device, enable_peer
+from dmaproof.cuda.driver import cu
+from dmaproof.cuda.memory import Buffer, on_device
+from dmaproof.cuda.timing import run_to_end
+
+_OLD_SEED, _NONE = 0x5A5A0001, (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one reader found: words that differ from what was written, and the byte offset of the first."""
+
+    wrong_words: int
+    first_wrong_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerWrite:
+    """``owner`` by a kernel on the owning GPU, ``owner_copied`` by a copy to the host and the CPU, ``writer`` through
+    its own mapping. ``old_words``: how many words the owner still holds from before the write.
+    """
+
+    owner: View
+    owner_copied: View
+    writer: View
+    old_words: int
+    nwords: int
+
+    @property
+    def landed(self) -> bool:
+        return self.owner.wrong_words == 0 and self.owner_copied.wrong_words == 0
+
+
+def peer_write(writer: str, owner: str, nbytes: int, engine: Engine, seed: int = 7) -> PeerWrite:
+    """GPU ``writer`` writes ``nbytes`` into memory of GPU ``owner``; everyone says what is there afterwards."""
+    writing, owning = device(writer), device(owner)
+    enable_peer(writing, owning)
+    enable_peer(owning, writing)
+    with on_device(writing, nbytes) as source, on_device(owning, nbytes) as target:
+        fill(owning, target, _OLD_SEED)
+        _write(writing, owning, source, target, engine, seed)
+        copied = _copy_out(owning, target)
+        wrong = np.flatnonzero(copied != kernels.pattern(0, target.nwords, seed))
+        return PeerWrite(
+            owner=verify(owning, target, seed),
+            owner_copied=View(len(wrong), int(wrong[0]) * 4 if len(wrong) else None),
+            writer=verify(writing, target, seed),
+            old_words=int(np.count_nonzero(copied == kernels.pattern(0, target.nwords, _OLD_SEED))),
+            nwords=target.nwords,
+        )
+
+
+def fill(gpu: Device, buffer: Buffer, seed: int) -> None:
+    """Fill ``buffer`` with the pattern of ``seed``, by a kernel on ``gpu``."""
+    run_to_end(gpu, lambda s: kernels.launch_wide("dmaproof_fill", gpu, s, buffer.address, buffer.nwords, seed))
+
+
+def _write(writing: Device, owning: Device, source: Buffer, target: Buffer, engine: Engine, seed: int) -> None:
+    if engine == "sm":
+        fill(writing, target, seed)
+        return
+    fill(writing, source, seed)
+
+    def queue(stream: Any) -> None:
+        writing.use()
+        args = (target.address, owning.context, source.address, writing.context, target.nbytes, stream)
+        cu.cuMemcpyPeerAsync(*args)
+
+    run_to_end(writing, queue)
+
+
+def verify(reader: Device, buffer: Buffer, seed: int) -> View:
+    """Counted by a kernel on ``reader``. The counters are in its own memory."""
+    counters = np.array([0, _NONE], dtype=np.uint64)
+    with on_device(reader, counters.nbytes) as result:
+        cu.cuMemcpyHtoD(result.address, counters.ctypes.data, counters.nbytes)
+        args = (buffer.address, buffer.nwords, seed, result.address)
+        run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_verify", reader, stream, *args))
+        cu.cuMemcpyDtoH(counters.ctypes.data, result.address, counters.nbytes)
+    return View(int(counters[0]), int(counters[1]) * 4 if int(counters[1]) != _NONE else None)
+
+
+def _copy_out(owning: Device, buffer: Buffer) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    words = np.zeros(buffer.nwords, dtype=np.uint32)
+    owning.use()
+    cu.cuMemcpyDtoH(words.ctypes.data, buffer.address, buffer.nbytes)
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A GPU that answered: its name as the driver gives it."""
+
+    name: str
+
+
+def probe(gpu: str) -> Probe:
+    """A small round trip through everything a test needs of ``gpu``: context, memory, kernel, copy.
+
+    Raises CudaError, or AssertionError where the data that came back is wrong.
+    """
+    one = device(gpu)
+    with on_device(one, 4096) as buffer:
+        fill(one, buffer, 3)
+        copied = _copy_out(one, buffer)
+    if not np.array_equal(copied, kernels.pattern(0, 1024, 3)):
+        raise AssertionError(f"{gpu}: a kernel's words came back wrong")
+    return Probe(cu.cuDeviceGetName(64, one.handle).split(b"\0")[0].decode())

@@ -1,0 +1,96 @@
+"""The project's kernels, compiled by NVRTC for the GPU they are to run on.
+
+Launch shapes: ``launch`` takes plain integers and pointers and packs them by the ctypes given in SIGNATURES.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from dmaproof.cuda.device import Device
+from dmaproof.cuda.driver import cu
+from dmaproof.errors import CudaError
+
+_POINTER, _U64, _U32 = ctypes.c_void_p, ctypes.c_ulonglong, ctypes.c_uint
+THREADS = 512
+"""Threads a block, as nvbandwidth's copy kernel uses."""
+
+SIGNATURES: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "dmaproof_fill": ("memory.cu", (_POINTER, _U64, _U32)),
+    "dmaproof_verify": ("memory.cu", (_POINTER, _U64, _U32, _POINTER)),
+    "dmaproof_increment": ("memory.cu", (_POINTER, _U64)),
+    "dmaproof_copy": ("memory.cu", (_POINTER, _POINTER, _U64)),
+    "dmaproof_chase": ("sync.cu", (_POINTER, _U64, _POINTER)),
+    "dmaproof_hold": ("sync.cu", (_POINTER, _U64)),
+    "dmaproof_pingpong": ("sync.cu", (_POINTER, _U32)),
+}
+
+
+def source(file: str) -> str:
+    """The text of a kernel file, with the pattern it is checked against in front."""
+    folder = resources.files(__name__)
+    return (folder / "pattern.cuh").read_text() + (folder / file).read_text()
+
+
+@functools.cache
+def compiled(file: str, compute_capability: tuple[int, int], form: str) -> bytes:
+    """``file`` compiled to ``form`` (``ptx`` or ``cubin``) for a compute capability. Needs no GPU."""
+    from cuda.core import Program, ProgramOptions
+
+    major, minor = compute_capability
+    options = ProgramOptions(arch=f"sm_{major}{minor}")
+    return bytes(Program(source(file), "c++", options).compile(form).code)
+
+
+@functools.cache
+def _module(file: str, device: Device) -> Any:
+    """PTX first: any driver can name what it cannot read. A driver older than this NVRTC refuses its PTX and takes
+    machine code instead (CUDA compatibility guide, minor version compatibility)."""
+    device.use()
+    try:
+        return cu.cuModuleLoadData(compiled(file, device.compute_capability, "ptx") + b"\0")
+    except CudaError as error:
+        if error.name != "CUDA_ERROR_UNSUPPORTED_PTX_VERSION":
+            raise
+    return cu.cuModuleLoadData(compiled(file, device.compute_capability, "cubin"))
+
+
+@functools.cache
+def _function(name: str, device: Device) -> Any:
+    return cu.cuModuleGetFunction(_module(SIGNATURES[name][0], device), name.encode())
+
+
+def launch(name: str, device: Device, stream: Any, *args: int, blocks: int, threads: int = THREADS) -> None:
+    """Queue kernel ``name`` on ``stream`` of ``device``. Raises CudaError."""
+    device.use()
+    kinds = SIGNATURES[name][1]
+    if len(args) != len(kinds):
+        raise TypeError(f"{name} takes {len(kinds)} arguments, {len(args)} given")
+    packed = (tuple(int(arg) for arg in args), kinds)
+    cu.cuLaunchKernel(_function(name, device), blocks, 1, 1, threads, 1, 1, 0, stream, packed, 0)
+
+
+def launch_wide(name: str, device: Device, stream: Any, *args: int) -> None:
+    """Queue ``name`` with one block a multiprocessor."""
+    launch(name, device, stream, *args, blocks=device.multiprocessors)
+
+
+def launch_single(name: str, device: Device, stream: Any, *args: int) -> None:
+    """Queue ``name`` as one thread."""
+    launch(name, device, stream, *args, blocks=1, threads=1)
+
+
+def pattern(first: int, nwords: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Words ``first`` to ``first + nwords`` of the fill pattern: what pattern.cuh computes, on the CPU."""
+    index = np.arange(first, first + nwords, dtype=np.uint64)
+    words = (index & np.uint64(0xFFFFFFFF)).astype(np.uint32) * np.uint32(2654435761)
+    words += (index >> np.uint64(32)).astype(np.uint32) + np.uint32(seed)
+    words ^= words >> np.uint32(16)
+    words *= np.uint32(0x85EBCA6B)
+    words ^= words >> np.uint32(13)
+    return words
