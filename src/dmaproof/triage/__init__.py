@@ -1,0 +1,1 @@
+"""Triage: from what was observed to one named cause."""

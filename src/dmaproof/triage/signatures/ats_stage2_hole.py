@@ -1,0 +1,69 @@
+"""Device memory missing from stage 2: a migration by ATS faults, is replayed, and faults again, for ever.
+
+What defines it (revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions" in NVIDIA's QEMU): CUDA
+tests without ATS pass; UVM-ATS livelocks with no IOMMU line at all; when the process is killed the driver cancels the
+fault and logs Xid 31, FAULT_PTE ACCESS_TYPE_VIRT_WRITE, at an address of the workload itself.
+"""
+
+from __future__ import annotations
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.triage.verdict import Case, Confidence, Verdict
+
+ID = "ats-stage2-hole"
+_MMU_FAULT = 31
+_REMEDY = (
+    "Check that every BAR and coherent-memory range of the GPU is in the IOMMU's stage-2 tables (QEMU: trace "
+    "vfio_listener_region_add and the map calls that follow; a region that is skipped or returns EFAULT is the hole), "
+    "and go back to a QEMU or kernel that maps device memory. uvm_ats_mode=0 avoids the path, at the price of ATS."
+)
+
+
+def match(case: Case) -> Verdict | None:
+    """Needs a hang on an ATS node, and either sign: counters that climb with no page moving, or the Xid on cancel."""
+    if case.node.addressing != "ats" or not case.of_kind("hang"):
+        return None
+    climbing = tuple(one for one in case.of_kind("uvm-fault-stats") if one.data.get("climbing"))
+    cancelled = tuple(one for one in case.of_kind("xid") if _is_cancelled_write(one))
+    inside = tuple(one for one in cancelled if _in_own_memory(one, case))
+    if not climbing and not inside:
+        return None
+    return Verdict(
+        signature=ID,
+        confidence=_confidence(bool(climbing), bool(inside)),
+        summary=_summary(climbing, inside),
+        evidence=(*case.of_kind("hang"), *climbing, *cancelled),
+        blind_spots=() if cancelled else ("no Xid 31 was seen after the worker was stopped",),
+        remedy=_REMEDY,
+        references=('NVIDIA/QEMU: revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions"',),
+    )
+
+
+def _is_cancelled_write(one: Evidence) -> bool:
+    event = one.event
+    return (
+        event is not None
+        and event.xid == _MMU_FAULT
+        and event.fault_type == "FAULT_PTE"
+        and event.access_type == "ACCESS_TYPE_VIRT_WRITE"
+    )
+
+
+def _in_own_memory(one: Evidence, case: Case) -> bool:
+    va = one.event.va if one.event is not None else None
+    return va is not None and any(allocation.holds(va) for allocation in case.allocations)
+
+
+def _confidence(climbing: bool, inside: bool) -> Confidence:
+    if climbing and inside:
+        return "certain"
+    return "probable" if climbing else "possible"
+
+
+def _summary(climbing: tuple[Evidence, ...], inside: tuple[Evidence, ...]) -> str:
+    parts = ["an ATS migration never completes: device memory is missing from stage 2"]
+    if climbing:
+        parts.append(f"faults are replayed with no page moving ({climbing[0].text})")
+    if inside and inside[0].event is not None:
+        parts.append(f"the fault is a write at {inside[0].event.va:#x}, in the test's own memory")
+    return "; ".join(parts)

@@ -1,0 +1,30 @@
+"""No signature explains the case. It says so, and what was looked at."""
+
+from __future__ import annotations
+
+from dmaproof.triage.verdict import Case, Verdict
+
+HANG_ID = "unattributed-hang"
+ID = "unattributed"
+_HANG_REMEDY = (
+    "Look at the stacks that were captured: a thread in state D names the kernel function that waits; threads that "
+    "move between the two captures are busy, not stuck. Then repeat with the blind spots closed."
+)
+_REMEDY = "Read the failure and the window's evidence; if they name a cause, it deserves a signature."
+
+
+def conclude(case: Case) -> Verdict:
+    """The verdict that there is none: ``unattributed-hang`` where a deadline passed, else ``unattributed``."""
+    hangs = case.of_kind("hang")
+    looked_at = ", ".join(sorted({one.source for one in case.evidence})) or "nothing was observed"
+    stuck = [one for one in case.of_kind("stack") if one.data.get("state") == "D"]
+    what = "hung and nothing observed names a cause" if hangs else "failed and nothing observed names a cause"
+    where = f"; thread in D state in {stuck[0].data.get('wchan')}" if stuck else ""
+    return Verdict(
+        signature=HANG_ID if hangs else ID,
+        confidence="possible",
+        summary=f"{what}{where} (looked at: {looked_at})",
+        evidence=(*hangs, *case.of_kind("stack", "worker-died")),
+        blind_spots=(),
+        remedy=_HANG_REMEDY if hangs else _REMEDY,
+    )
