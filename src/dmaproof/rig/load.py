@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from dmaproof.errors import RigError
 from dmaproof.nearest import did_you_mean
-from dmaproof.rig.model import Node, Rig
+from dmaproof.rig.model import Gpu, Node, Rig
 
 _PROFILES = resources.files("dmaproof.rig") / "profiles"
 
@@ -29,13 +29,20 @@ def load(word: str) -> Rig:
 
     Raises RigError, one line naming the file, the key and the nearest valid word.
     """
-    if word.endswith(".toml") or Path(word).is_file():
+    if word.endswith(".toml") or "/" in word or _is_file(word):
         return parse(_read(Path(word)), word)
     if word in profile_ids():
         name = word.partition(":")[2]
         return parse((_PROFILES / f"{name}.toml").read_text(), f"{word} (profile)")
     words = [*profile_ids(), "auto", "host"]
     raise RigError(f"unknown rig {word!r}: {did_you_mean(word, words)} (or the path of a rig file ending in .toml)")
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # such as a word too long to be a file's name
+        return False
 
 
 def _read(path: Path) -> str:
@@ -49,36 +56,59 @@ def _read(path: Path) -> str:
 
 def parse(text: str, where: str) -> Rig:
     """The rig that the TOML ``text`` declares; ``where`` names it in messages."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RigError(f"{where} is not TOML: {error}") from None
-    table = expand(table, where)
+    table = expand(_toml(text, where), where)
     try:
         return Rig.model_validate(table)
     except ValidationError as error:
         raise RigError(f"{where}: {_first(error)}") from None
 
 
-def expand(table: dict[str, Any], where: str) -> dict[str, Any]:
-    """``table`` with ``extends = "KIND:NAME"`` and every node's ``gpu_defaults`` carried out."""
-    base_id = table.pop("extends", None)
-    if base_id is not None:
-        if base_id not in profile_ids():
-            raise RigError(
-                f"{where}: extends: unknown profile {base_id!r}: {did_you_mean(str(base_id), profile_ids())}"
-            )
-        base = tomllib.loads((_PROFILES / f"{base_id.partition(':')[2]}.toml").read_text())
-        table = merge(expand(base, base_id), table)
-    for node in _tables(table.get("node")):
-        defaults = node.pop("gpu_defaults", {})
-        if defaults and isinstance(node.get("gpu"), dict):
-            node["gpu"] = {name: {**defaults, **gpu} for name, gpu in node["gpu"].items()}
-    return table
+def _toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, and int()'s own for a number of thousands of digits
+        raise RigError(f"{where} is not TOML: {error}") from None
+    except RecursionError:
+        raise RigError(f"{where} is not TOML of a rig: tables or arrays are nested too deep") from None
 
 
-def _tables(value: object) -> list[dict[str, Any]]:
-    return [entry for entry in value.values() if isinstance(entry, dict)] if isinstance(value, dict) else []
+def expand(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """``table`` with ``extends = "KIND:NAME"`` and every node's ``gpu_defaults`` carried out.
+
+    The extension comes first: defaults that a file writes reach the GPUs that it inherits, unless a GPU says its own.
+    """
+    expanded = dict(_extended(table, where))
+    if isinstance(expanded.get("node"), dict):
+        expanded["node"] = {
+            name: _with_defaults(node, f"{where}: node.{name}") if isinstance(node, dict) else node
+            for name, node in expanded["node"].items()
+        }
+    return expanded
+
+
+def _extended(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if "extends" not in table:
+        return table
+    own = {key: value for key, value in table.items() if key != "extends"}
+    base_id = table["extends"]
+    if base_id not in profile_ids():
+        raise RigError(f"{where}: extends: unknown profile {base_id!r}: {did_you_mean(str(base_id), profile_ids())}")
+    base = tomllib.loads((_PROFILES / f"{base_id.partition(':')[2]}.toml").read_text())
+    return merge(_extended(base, base_id), own)
+
+
+def _with_defaults(node: dict[str, Any], where: str) -> dict[str, Any]:
+    defaults = node.get("gpu_defaults", {})
+    if not isinstance(defaults, dict):
+        raise RigError(f"{where}.gpu_defaults = {defaults!r}: must be a table of GPU keys")
+    for key in defaults:
+        if key not in Gpu.model_fields:
+            raise RigError(f"{where}.gpu_defaults: unknown key {key!r}: {did_you_mean(key, Gpu.model_fields)}")
+    own = {key: value for key, value in node.items() if key != "gpu_defaults"}
+    gpus = node.get("gpu")
+    if isinstance(gpus, dict):
+        own["gpu"] = {name: {**defaults, **gpu} if isinstance(gpu, dict) else gpu for name, gpu in gpus.items()}
+    return own
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,13 +122,17 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def dump(rig: Rig) -> str:
     """``rig`` as TOML that ``parse`` reads back equal."""
-    return tomli_w.dumps(rig.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
+    table = rig.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    for node in table["node"].values():
+        for named in (node, *node.get("gpu", {}).values()):
+            named.pop("name", None)  # the table's key says it
+    return tomli_w.dumps(table)
 
 
 def _first(error: ValidationError) -> str:
     """The first of pydantic's complaints as ``key: what is wrong``, with the nearest valid key for a misspelt one."""
     details = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in details["loc"]) or "the file"
+    where = ".".join(_key(part) for part in details["loc"] if part != "[key]")
     if details["type"] == "extra_forbidden":
         return f"unknown key {where!r}: {did_you_mean(str(details['loc'][-1]), _valid_keys(details['loc']))}"
     if details["type"] == "missing":
@@ -106,15 +140,26 @@ def _first(error: ValidationError) -> str:
     if details["type"] == "literal_error":
         words = str(details.get("ctx", {}).get("expected", "")).replace("' or '", "', '").strip("'").split("', '")
         return f"{where} = {details['input']!r}: {did_you_mean(str(details['input']), words)}"
-    return (
-        f"{where} = {details['input']!r}: {details['msg'].removeprefix('Value error, ')}"
-        if _small(details["input"])
-        else f"{where}: {details['msg'].removeprefix('Value error, ')}"
-    )
+    message = _TOML_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
+    value = details["input"]
+    if isinstance(value, str | int | float) and not message.startswith(repr(value)):
+        return f"{where} = {value!r}: {message}"
+    return f"{where}: {message}" if where else message
 
 
-def _small(value: object) -> bool:
-    return isinstance(value, str | int | float)
+def _key(part: int | str) -> str:
+    """A key as TOML would have it written where it is more than a word: messages stay one line."""
+    return str(part) if isinstance(part, int) or (part and part.isprintable()) else repr(part)
+
+
+_TOML_WORDS = {
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "tuple_type": "must be an array",
+    "string_type": "must be a string",
+    "too_short": "must not be empty",
+}
+"""What pydantic says in Python's words, in TOML's."""
 
 
 def _valid_keys(loc: tuple[int | str, ...]) -> list[str]:

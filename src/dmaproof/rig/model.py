@@ -5,8 +5,9 @@ Lengths are bytes, rates GB/s = 1e9 bytes/s per direction, latencies nanoseconds
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -21,7 +22,14 @@ def _bdf(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _word(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) is None:
+        raise ValueError(f"{text!r} cannot be a name: use letters, digits and . _ - (it stands in test ids and paths)")
+    return text
+
+
 Bdf = Annotated[str, AfterValidator(_bdf)]
+Word = Annotated[str, AfterValidator(_word)]
 IommuFamily = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "none"]
 DomainType = Literal["translated", "passthrough", "none", "unknown"]
 Addressing = Literal["none", "hmm", "ats", "unknown"]
@@ -32,7 +40,7 @@ HOST = "host"
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Bar(Model):
@@ -101,7 +109,7 @@ class Node(Model):
     role: Literal["host", "guest"] = "host"
     addressing: Addressing = "unknown"
     iommu: Iommu = Iommu()
-    gpu: dict[str, Gpu] = {}
+    gpu: dict[Word, Gpu] = {}
     path: tuple[Path, ...] = ()
 
     @property
@@ -114,6 +122,8 @@ class Node(Model):
 
     @model_validator(mode="after")
     def _ends_exist(self) -> Node:
+        if HOST in self.gpu:
+            raise ValueError(f"a GPU cannot be called {HOST!r}: paths use that name for the node's own memory")
         names = {*self.gpu, HOST}
         for path in self.path:
             for end in (path.source, path.target):
@@ -137,11 +147,11 @@ class Deadlines(Model):
 class Rig(Model):
     """A whole rig. ``name`` is how people ask for it after ``kind:``."""
 
-    name: str
+    name: Word
     kind: RigKind
     description: str = ""
     deadline: Deadlines = Deadlines()
-    node: dict[str, Node] = Field(min_length=1)
+    node: dict[Word, Node] = Field(min_length=1)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -161,10 +171,18 @@ class Rig(Model):
         nodes = {}
         for name, node in data["node"].items():
             if isinstance(node, dict):
-                node = {**node, "name": name}
+                node = _named(name, node)
                 if isinstance(node.get("gpu"), dict):
-                    node["gpu"] = {
-                        key: {**gpu, "name": key} if isinstance(gpu, dict) else gpu for key, gpu in node["gpu"].items()
-                    }
+                    node["gpu"] = {key: _named(key, gpu) for key, gpu in node["gpu"].items()}
             nodes[name] = node
         return {**data, "node": nodes}
+
+
+def _named(key: str, table: Any) -> Any:
+    if not isinstance(table, dict):
+        return table
+    if table.get("name", key) != key:
+        raise ValueError(
+            f"table {key!r} has name = {table['name']!r}: leave name out, a table is called what its key says"
+        )
+    return {**table, "name": key}
