@@ -1,0 +1,46 @@
+"""A node: one running operating system where work can run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dmaproof.errors import NodeError
+
+LOCK_FOLDER = "dmaproof-locks"
+_LOCK_FOLDER_MODE = 0o1777
+
+
+@dataclass(frozen=True)
+class Node:
+    """One running operating system. ``root`` is where its sys/, proc/, dev/ and run/ are; ``env`` is set for its workers."""
+
+    name: str
+    root: Path = Path("/")
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def lock_dir(node: Node) -> Path:
+    """The folder of the node's device locks: under ``root/run/lock``, else under the temp folder.
+
+    Open to all users (mode 1777), because a GPU is shared by them too. Raises NodeError where neither can be written.
+    """
+    refusals = []
+    for parent in (node.root / "run/lock", Path(tempfile.gettempdir())):
+        try:
+            return _writable(parent / LOCK_FOLDER)
+        except OSError as error:
+            refusals.append(f"{parent / LOCK_FOLDER} ({error.strerror})")
+    raise NodeError(f"no folder for device locks on {node.name}: tried {', '.join(refusals)}; make one writable")
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True)
+        folder.chmod(_LOCK_FOLDER_MODE)  # mkdir's mode is cut by the umask
+    except FileExistsError:
+        pass
+    with tempfile.TemporaryFile(dir=folder):  # access(2) says yes on a read-only mount seen by root
+        return folder

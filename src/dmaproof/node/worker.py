@@ -1,0 +1,166 @@
+"""The worker: a disposable process in which workloads run, one after the other, each under a deadline."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from dmaproof.errors import Hang, WorkerDied, WorkloadFailed
+from dmaproof.node import ladder, locks, messages, process
+from dmaproof.node.channel import ChannelClosed
+from dmaproof.node.deadline import Deadline
+from dmaproof.node.ladder import Bounds, Capture
+from dmaproof.node.messages import Note, Noted, Raised, Ready, Returned
+from dmaproof.node.node import Node
+from dmaproof.node.output import Output
+from dmaproof.node.process import Process
+
+R = TypeVar("R")
+_worker_numbers = itertools.count(1)
+_STOP_PATIENCE_S = 2.0
+
+
+class _DeadlinePassed(Exception):  # noqa: N818
+    pass
+
+
+class Worker:
+    """Runs workloads in a process of its own, kept warm between runs and replaced after a hang or a death.
+
+    ``workdir`` takes the output file (``output_path``). ``captures`` say what else to look at after a deadline, by name.
+    ``notes`` are those of the latest run, also of one that hung. Not for use by several threads: the process is killed
+    when the *thread* that started it ends (PR_SET_PDEATHSIG, prctl(2)).
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        workdir: Path,
+        *,
+        run_id: str,
+        captures: Mapping[str, Capture] | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._node, self._run_id = node, run_id
+        self._captures, self._bounds = dict(captures or {}), bounds or Bounds()
+        self._output = Output(workdir, f"worker-{os.getpid()}-{next(_worker_numbers)}")
+        self._notes: list[Note] = []
+        self._calls = itertools.count(1)
+        self._process: Process | None = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return tuple(self._notes)
+
+    @property
+    def output_path(self) -> Path:
+        """Standard output and error of all processes that this worker has had, in order."""
+        return self._output.path
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def run(
+        self, workload: Callable[..., R], /, *, deadline: Deadline, devices: Sequence[str] = (), **kwargs: Any
+    ) -> R:
+        """What ``workload(**kwargs)`` returns in the worker, holding ``devices`` (BDFs) meanwhile.
+
+        ``deadline`` counts from before the start of a process that is not yet warm. Raises WorkloadFailed (it raised),
+        WorkerDied (it crashed), Hang (the deadline passed), DeviceBusy, DevicePoisoned, UsageError (a workload or an
+        argument that cannot cross to another process).
+        """
+        number = next(self._calls)
+        frame = messages.encode_call(number, workload, kwargs, sys.path)
+        self._notes.clear()
+        self._output.begin()
+        running = self._warm()
+        with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
+            try:
+                running.channel.send(frame, held.fds, deadline)
+                answer = self._await_answer(running, number, deadline)
+            except (_DeadlinePassed, TimeoutError):
+                raise self._hang(running, messages.name_of(workload), deadline, held) from None
+            except ChannelClosed:
+                raise self._death(running, messages.name_of(workload)) from None
+            except BaseException:  # Ctrl-C among them: what the worker is doing now nobody will ask for
+                self._end(patience_s=0.0)
+                raise
+        return _result(workload, answer)
+
+    def stop(self) -> None:
+        """End the process. Bounded: at worst 8 s, and a process that cannot be killed is left behind."""
+        self._end(patience_s=_STOP_PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _warm(self) -> Process:
+        if self._process is not None and self._process.wait_for_exit(Deadline.after(0)):
+            self._end(patience_s=0.0)  # it ended between two calls, after answering: nobody's failure
+        if self._process is None:
+            self._process = Process(self._output.path, self._output.stacks_path, self._node.env)
+        return self._process
+
+    def _end(self, patience_s: float) -> int | None:
+        ending, self._process = self._process, None
+        return None if ending is None else process.end(ending, patience_s=patience_s)
+
+    def _await_answer(self, running: Process, number: int, deadline: Deadline) -> Returned | Raised:
+        while True:
+            frame = running.channel.next_frame()
+            if frame is None:
+                if not running.wait_for_news(deadline):
+                    raise _DeadlinePassed
+                continue
+            message = messages.REPLY.validate_json(frame)
+            match message:
+                case Ready():
+                    running.ready = True
+                case Noted() if message.number == number:
+                    self._notes.append(message.note)
+                case Returned() | Raised() if message.number == number:
+                    return message
+
+    def _death(self, running: Process, workload: str) -> WorkerDied:
+        running.wait_for_exit(Deadline.after(_STOP_PATIENCE_S))
+        code = self._end(patience_s=0.0)
+        return WorkerDied(f"{workload}: worker {running.pid} {_ending(code)}; its output ends: {self._output.tail()!r}")
+
+    def _hang(self, running: Process, workload: str, deadline: Deadline, held: locks.Held) -> Hang:
+        self._process = None
+        report = ladder.climb(
+            running,
+            workload=workload,
+            deadline=deadline,
+            notes=self._notes,
+            output=self._output,
+            captures=self._captures,
+            bounds=self._bounds,
+        )
+        if report.ended == "unkillable":
+            held.mark_unkillable()
+        return Hang(report.summary, report)
+
+
+def _result(workload: Callable[..., R], answer: Returned | Raised) -> R:
+    if isinstance(answer, Raised):
+        name = messages.name_of(workload)
+        raise WorkloadFailed(name, answer.type_name, answer.message, answer.traceback)
+    result: R = messages.result_type(workload).validate_python(answer.value)
+    return result
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "closed its channel and cannot be killed"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
