@@ -77,9 +77,7 @@ class HangReport:
     def summary(self) -> str:
         """One sentence for the failure message."""
         main = next((task for task in self.tasks if task.tid == self.pid), None)
-        where = (
-            "" if main is None else f"; its main thread: state {main.state} in {main.wchan.strip('0') or 'user space'}"
-        )
+        where = "" if main is None else f"; its main thread: state {main.state} in {main.place}"
         last = f"; last note: {self.notes[-1].name} {dict(self.notes[-1].data)}" if self.notes else ""
         fate = "could not be killed" if self.ended == "unkillable" else f"was ended by {self.ended}"
         return f"{self.workload} did not return within {self.deadline_s:g} s; worker {self.pid} {fate}{where}{last}"

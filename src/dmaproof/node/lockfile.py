@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from dmaproof import bdf
 from dmaproof.node import proc
 
 _MODE = 0o666
@@ -48,6 +50,16 @@ class Holder:
 _HOLDER = TypeAdapter(Holder)
 
 
+def canonical(devices: Iterable[str]) -> list[str]:
+    """``devices`` once each, as BDFs, in the one order in which everybody locks them. Raises UsageError."""
+    return sorted({bdf.parse(device) for device in devices})
+
+
+def stem(device: str) -> str:
+    """How the files of ``device`` begin: ``dmaproof-0000_17_00.0``."""
+    return f"dmaproof-{device.replace(':', '_')}"
+
+
 def this_process(run_id: str, worker: int | None = None) -> Holder:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     pid = os.getpid()
@@ -58,8 +70,8 @@ def this_process(run_id: str, worker: int | None = None) -> Holder:
 def open_shared(path: Path) -> int:
     """A descriptor of ``path``, made if need be, that every user may open.
 
-    Never O_CREAT on a file that is there: in a sticky folder the kernel refuses that for another user's file, to root too
-    (fs.protected_regular, Documentation/admin-guide/sysctl/fs.rst). Raises OSError.
+    Never O_CREAT on a file that is there: in a sticky folder the kernel refuses that for another user's file, to root
+    too (fs.protected_regular, Documentation/admin-guide/sysctl/fs.rst). Raises OSError.
     """
     while True:
         try:

@@ -15,12 +15,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dmaproof import bdf
 from dmaproof.errors import DeviceBusy, DevicePoisoned, NodeError
-from dmaproof.node import lockfile, poison
+from dmaproof.node import lockfile, marker
 from dmaproof.node.deadline import Deadline
+from dmaproof.node.hold import hold_for_run
 from dmaproof.node.lockfile import Holder
+from dmaproof.node.marker import poison, poisoned
 from dmaproof.node.node import Node, lock_dir
+
+__all__ = ["Held", "acquire", "hold_for_run", "poison", "poisoned"]
 
 _DYING_S = 1.0
 """How long a worker may take to end after its harness was killed before it is called unkillable."""
@@ -50,24 +53,16 @@ def acquire(node: Node, devices: Iterable[str], run_id: str, deadline: Deadline,
     holder = lockfile.this_process(run_id, worker)
     with contextlib.ExitStack() as opened:
         fds = []
-        names = canonical(devices)
+        names = lockfile.canonical(devices)
         folder = lock_dir(node) if names else Path()
         for device in names:  # sorted: two siblings that want the same pair cannot wait for each other
-            fd = lockfile.open_shared(lock_path(folder, device))
+            fd = lockfile.open_shared(folder / f"{lockfile.stem(device)}.lock")
             opened.callback(os.close, fd)
             _lock(fd, device, run_id, deadline)
             _refuse_poisoned(folder, device, run_id)
             lockfile.write(fd, holder)
             fds.append(fd)
         yield Held(tuple(fds), holder)
-
-
-def canonical(devices: Iterable[str]) -> list[str]:
-    return sorted({bdf.parse(device) for device in devices})
-
-
-def lock_path(folder: Path, device: str) -> Path:
-    return folder / f"dmaproof-{device.replace(':', '_')}.lock"
 
 
 def _lock(fd: int, device: str, run_id: str, deadline: Deadline) -> None:
@@ -85,7 +80,7 @@ def _lock(fd: int, device: str, run_id: str, deadline: Deadline) -> None:
 
 
 def refusal(device: str, holder: Holder | None, run_id: str, orphaned_s: float) -> NodeError | None:
-    """Why waiting for ``device`` is no use, or None. ``orphaned_s`` is how long its holder is known to lack a harness."""
+    """Why waiting for ``device`` is no use, or None. ``orphaned_s``: how long its holder has been without a harness."""
     if holder is None:  # its new holder is about to write who it is
         return None
     stuck = holder.worker_state
@@ -102,6 +97,6 @@ def refusal(device: str, holder: Holder | None, run_id: str, orphaned_s: float) 
 
 
 def _refuse_poisoned(folder: Path, device: str, run_id: str) -> None:
-    reason = poison.reason(folder, device, run_id)
+    reason = marker.reason(folder, device, run_id)
     if reason is not None:
         raise DevicePoisoned(f"{device} is not fit for use in this run: {reason}")

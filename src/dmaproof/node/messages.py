@@ -1,4 +1,4 @@
-"""What harness and worker say to each other. JSON only: a damaged worker must not be able to run code in the harness."""
+"""What harness and worker say to each other. JSON only: a damaged worker must not get to run code in the harness."""
 
 from __future__ import annotations
 

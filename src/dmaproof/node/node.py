@@ -15,7 +15,7 @@ _LOCK_FOLDER_MODE = 0o1777
 
 @dataclass(frozen=True)
 class Node:
-    """One running operating system. ``root`` is where its sys/, proc/, dev/ and run/ are; ``env`` is set for its workers."""
+    """One running operating system: ``root`` is where its sys/, proc/, dev/, run/ are; ``env`` goes to its workers."""
 
     name: str
     root: Path = Path("/")

@@ -70,7 +70,7 @@ class Process:
 
 
 def end(process: Process, *, patience_s: float, term_s: float = 1.0, kill_s: float = 5.0) -> int | None:
-    """End ``process``: close its channel, then SIGTERM, then SIGKILL, each with its wait; its return code as in ``reap``."""
+    """End ``process``: close its channel, then SIGTERM, then SIGKILL, a wait after each. Returns what ``reap`` does."""
     try:
         process.channel.close()
         if not process.wait_for_exit(Deadline.after(patience_s)):

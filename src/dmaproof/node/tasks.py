@@ -29,9 +29,14 @@ class Task:
     cpu_s: float = 0.0
     switches: int = 0
 
+    @property
+    def place(self) -> str:
+        """The kernel function it sleeps in, or user space (where wchan is 0)."""
+        return "user space" if self.wchan in ("", "0") else self.wchan
+
 
 def sample(pid: int) -> tuple[Task, ...]:
-    """All threads of ``pid`` now. May wait for locks of that process in the kernel: call it in dmaproof.node.isolated."""
+    """All threads of ``pid`` now. May wait for that process's locks in the kernel: run it in dmaproof.node.isolated."""
     maps = _lines(Path(f"/proc/{pid}/maps"))
     folders = sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda folder: int(folder.name))
     return tuple(_task(folder, maps) for folder in folders)
@@ -60,7 +65,7 @@ def _task(folder: Path, maps: list[str]) -> Task:
 
 
 def locate(syscall: str, maps: Sequence[str]) -> str:
-    """The file and offset of the program counter that ends a ``/proc/PID/syscall`` line, by ``/proc/PID/maps`` lines."""
+    """File and offset of the program counter that ends a ``/proc/PID/syscall`` line, by ``/proc/PID/maps`` lines."""
     last = syscall.rpartition(" ")[2]
     if not last.startswith("0x"):
         return ""

@@ -32,7 +32,7 @@ class _DeadlinePassed(Exception):  # noqa: N818
 class Worker:
     """Runs workloads in a process of its own, kept warm between runs and replaced after a hang or a death.
 
-    ``workdir`` takes the output file (``output_path``). ``captures`` say what else to look at after a deadline, by name.
+    ``workdir`` takes the output file (``output_path``). ``captures`` say what else to look at after a deadline.
     ``notes`` are those of the latest run, also of one that hung. Not for use by several threads: the process is killed
     when the *thread* that started it ends (PR_SET_PDEATHSIG, prctl(2)).
     """

@@ -1,4 +1,4 @@
-"""Devices that a run must not use any more. The marker carries the run's name: no other run sees it, however old it is."""
+"""Devices that a run must not use any more: a file that carries the run's name, so that no other run sees it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dmaproof.bdf import parse
+from dmaproof.node.lockfile import stem
 from dmaproof.node.node import Node, lock_dir
 
 
@@ -31,16 +32,14 @@ def reason(folder: Path, device: str, run_id: str) -> str | None:
         return None
 
 
-def forget(folder: Path, device: str) -> None:
-    """Remove every run's marker of ``device``; another user's stays (the folder is sticky), and harms nobody."""
-    for path in folder.glob(f"{_stem(device)}.*.poison*"):
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            path.unlink()
+def forget_other_runs(folder: Path, device: str, run_id: str) -> None:
+    """Remove other runs' markers of ``device``; another user's stays (the folder is sticky), and harms nobody."""
+    ours = _marker(folder, device, run_id)
+    for path in folder.glob(f"{stem(device)}.*.poison*"):
+        if path != ours:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                path.unlink()
 
 
 def _marker(folder: Path, device: str, run_id: str) -> Path:
-    return folder / f"{_stem(device)}.{quote(run_id, safe='')}.poison"
-
-
-def _stem(device: str) -> str:
-    return f"dmaproof-{device.replace(':', '_')}"
+    return folder / f"{stem(device)}.{quote(run_id, safe='')}.poison"
