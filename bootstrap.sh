@@ -1,0 +1,27 @@
+#!/bin/sh
+# Sets up what is missing and runs one job: qualify, tests, lint or benchmarks. Everything stays in this folder.
+#   ./bootstrap.sh qualify [pytest options]
+set -eu
+cd "$(dirname "$0")"
+job=${1:-}
+case "$job" in
+    qualify | tests | lint | benchmarks) shift ;;
+    *) echo "usage: ./bootstrap.sh qualify|tests|lint|benchmarks [options for the job]" >&2; exit 2 ;;
+esac
+
+packages=
+command -v python3 >/dev/null || packages="$packages python3"
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+# The virtual driver's library is compiled on first use.
+command -v cc >/dev/null && printf '#include <signal.h>\n' | cc -E - >/dev/null 2>&1 || packages="$packages gcc libc6-dev"
+if [ -n "$packages" ]; then
+    as_root=; [ "$(id -u)" = 0 ] || as_root=sudo
+    echo "installing$packages" >&2
+    # shellcheck disable=SC2086 # a list of words
+    $as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $packages
+fi
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "dmaproof needs Python 3.11 or later; $(python3 --version) is what python3 is here" >&2; exit 2; }
+
+[ -x .venv/bin/tox ] || { python3 -m venv .venv && .venv/bin/python -m pip install --quiet tox; }
+exec .venv/bin/python -m tox run -q -e "$job" -- "$@"

@@ -1,0 +1,134 @@
+"""Triage on cases built from decoded real lines: what is named, how surely, and what is never named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dmaproof.evidence.decode import decode
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.rig import load
+from dmaproof.rig.model import Node, Rig
+from dmaproof.triage.judge import judge
+from dmaproof.triage.verdict import Allocation, Case
+
+MAILBOX = "DMAR: [DMA Write] Request device [04:00.0] fault addr f8139000 [fault reason 05] PTE Write access is not set"
+CANCELLED = (
+    "NVRM: Xid (PCI:0009:01:00): 31, pid=77, name=python3, Ch 00000008, intr 00000000. MMU Fault: ENGINE CE0 "
+    "HUBCLIENT_CE0 faulted @ 0x7f12_34560000. Fault is of type FAULT_PTE ACCESS_TYPE_VIRT_WRITE"
+)
+VA = 0x7F12_3456_0000
+
+
+def seen(line: str, time_s: float = 1.0) -> Evidence:
+    (event,) = decode([line.encode() + b"\n"])
+    return Evidence(source="kmsg", node="host", time_s=time_s, kind=event.kind, text=event.text, event=event)
+
+
+def observed(kind: str, **data: object) -> Evidence:
+    return Evidence(source="test", node="host", time_s=2.0, kind=kind, text=kind, data=data)
+
+
+HANG = observed("hang")
+CLIMBING = observed("uvm-fault-stats", climbing=True)
+
+
+def case(rig: str, *evidence: Evidence, **more: object) -> Case:
+    declared = load.load(rig)
+    node = declared.nodes[0]
+    bdfs = tuple(gpu.bdf for gpu in node.gpus)
+    given = Case(test="t", error="e", rig=declared, node=node, endpoints=bdfs, evidence=evidence)
+    return dataclasses.replace(given, **more)  # type: ignore[arg-type]
+
+
+def named(one: Case) -> list[tuple[str, str]]:
+    return [(verdict.signature, verdict.confidence) for verdict in judge(one)]
+
+
+def test_a_write_at_the_peers_mailbox_is_certain() -> None:
+    (verdict,) = judge(case("virtual:pcie-pair", HANG, seen(MAILBOX)))
+    assert (verdict.signature, verdict.confidence) == ("iommu-blocks-p2p-mailbox", "certain")
+    assert "0000:04:00.0 writing 0xf8139000 = BAR0+0x139000 of 0000:82:00.0" in verdict.summary
+    assert verdict.evidence[0].text.endswith("PTE Write access is not set")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        MAILBOX.replace("DMA Write", "DMA Read").replace("reason 05", "reason 06"),
+        MAILBOX.replace("f8139000", "f813a000"),
+        MAILBOX.replace("f8139000", "f6139000"),  # the requester's own BAR0
+        MAILBOX.replace("[04:00.0]", "[05:00.0]"),  # not a GPU of this rig
+    ],
+)
+def test_other_faults_are_not_the_mailbox(line: str) -> None:
+    assert named(case("virtual:pcie-pair", HANG, seen(line))) == [("unattributed-hang", "possible")]
+
+
+def test_with_no_topology_the_offset_alone_is_probable() -> None:
+    blank = Rig(name="host", kind="host", node={"host": Node(name="host")})
+    one = case("virtual:pcie-pair", seen(MAILBOX), rig=blank, node=blank.nodes[0], endpoints=())
+    assert named(one) == [("iommu-blocks-p2p-mailbox", "probable")]
+
+
+def test_a_hang_whose_lines_were_suppressed_leans_on_the_run_so_far() -> None:
+    earlier = (seen(MAILBOX, 0.1),)
+    assert named(case("virtual:pcie-pair", HANG, session=earlier)) == [("iommu-blocks-p2p-mailbox", "probable")]
+    assert named(case("virtual:pcie-pair", session=earlier)) == [("unattributed", "possible")]
+    other = case("virtual:pcie-pair", HANG, session=earlier, endpoints=("0000:82:00.0",))
+    assert named(other) == [("unattributed-hang", "possible")]
+
+
+def ats(*evidence: Evidence, va: int = VA - 4096) -> Case:
+    return case("virtual:gh200", *evidence, allocations=(Allocation(va, 1 << 20, "malloc"),))
+
+
+def test_stage2_hole_grows_surer_with_each_sign() -> None:
+    assert named(ats(HANG, CLIMBING, seen(CANCELLED))) == [("ats-stage2-hole", "certain")]
+    assert named(ats(HANG, CLIMBING)) == [("ats-stage2-hole", "probable")]
+    assert named(ats(HANG, seen(CANCELLED))) == [("ats-stage2-hole", "possible")]
+
+
+def test_stage2_hole_needs_a_hang_ats_and_the_tests_own_memory() -> None:
+    assert "ats-stage2-hole" not in dict(named(ats(CLIMBING, seen(CANCELLED))))
+    assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED), va=VA + 4096)))
+    assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED.replace("VIRT_WRITE", "VIRT_READ")))))
+    assert "ats-stage2-hole" not in dict(named(case("virtual:hgx-h100", HANG, CLIMBING)))
+    assert "ats-stage2-hole" not in dict(named(ats(HANG, observed("uvm-fault-stats", climbing=False))))
+
+
+LOST_LINE = "NVRM: Xid (PCI:0000:82:00): 79, GPU has fallen off the bus."
+
+
+def test_gpu_lost_by_xid_by_config_space_and_by_both() -> None:
+    lost = observed("config-space", bdf="0000:82:00.0", state="lost")
+    assert named(case("virtual:pcie-pair", seen(LOST_LINE))) == [("gpu-lost", "probable")]
+    assert named(case("virtual:pcie-pair", lost)) == [("gpu-lost", "certain")]
+    assert named(case("virtual:pcie-pair", lost, seen(LOST_LINE))) == [("gpu-lost", "certain")]
+    assert "0000:82:00.0" in judge(case("virtual:pcie-pair", lost))[0].summary
+
+
+def test_a_gpu_lost_earlier_counts_only_for_tests_that_use_it() -> None:
+    earlier = (seen(LOST_LINE, 0.1),)
+    assert named(case("virtual:pcie-pair", session=earlier)) == [("gpu-lost", "probable")]
+    assert named(case("virtual:pcie-pair", session=earlier, endpoints=("0000:04:00.0",))) == [
+        ("unattributed", "possible")
+    ]
+
+
+def test_two_causes_are_both_named() -> None:
+    one = case("virtual:pcie-pair", HANG, seen(MAILBOX), seen(LOST_LINE.replace("82", "04")))
+    assert {signature for signature, _ in named(one)} == {"iommu-blocks-p2p-mailbox", "gpu-lost"}
+
+
+def test_what_could_not_be_seen_is_said() -> None:
+    suppressed = seen("dmar_fault: 2474 callbacks suppressed")
+    overflow = seen("DMAR: DRHD: handling fault status reg 3")
+    lost = Evidence(source="kmsg", node="host", time_s=1.0, kind="records-lost", text="12 records were overwritten")
+    (verdict,) = judge(case("virtual:gh200", HANG, suppressed, overflow, lost))
+    told = " | ".join(verdict.blind_spots)
+    assert "2474" in told
+    assert "overflowed" in told
+    assert "12 records were overwritten" in told
+    assert "ATS" in told
