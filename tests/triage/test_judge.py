@@ -34,8 +34,8 @@ HANG = observed("hang")
 CLIMBING = observed("uvm-fault-stats", climbing=True)
 
 
-def case(rig: str, *evidence: Evidence, **more: object) -> Case:
-    declared = load.load(rig)
+def case(profile: str, *evidence: Evidence, **more: object) -> Case:
+    declared = load.load(profile)
     node = declared.nodes[0]
     bdfs = tuple(gpu.bdf for gpu in node.gpus)
     given = Case(test="t", error="e", rig=declared, node=node, endpoints=bdfs, evidence=evidence)
