@@ -1,0 +1,98 @@
+"""``python -m dmaproof.virtual.machine ROOT --node NAME [--plant ID ..]``: runs until its standard input ends.
+
+The parent holds the other end of standard input: however the parent ends, the machine ends too, and takes ROOT with it.
+Says ``ready`` on standard output once processes can connect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from dmaproof.rig.load import parse
+from dmaproof.virtual import plants
+from dmaproof.virtual.machine import tree
+from dmaproof.virtual.machine.boot import boot_lines
+from dmaproof.virtual.machine.firmware import firmware
+from dmaproof.virtual.machine.kmsg import KernelLog
+from dmaproof.virtual.machine.machine import Machine, build
+from dmaproof.virtual.machine.procfs import counters, procfs
+from dmaproof.virtual.machine.server import Server
+from dmaproof.virtual.machine.sysfs import lost, sysfs
+
+
+class Display:
+    """The machine's files: all of them once, then what changed."""
+
+    def __init__(self, root: Path, machine: Machine) -> None:
+        self._root, self._machine = root, machine
+        self._shown: tree.Tree = {}
+        self._gone: set[str] = set()
+
+    def boot(self) -> None:
+        node = self._machine.node
+        tree.write(self._root, sysfs(node) | firmware(node) | procfs(self._machine))
+
+    def __call__(self) -> None:
+        changed = counters(self._machine)
+        for gpu in self._machine.gpus.values():
+            if gpu.lost and gpu.bdf not in self._gone:
+                self._gone.add(gpu.bdf)
+                changed |= lost(self._machine.node, gpu.bdf)
+        tree.write(self._root, {name: entry for name, entry in changed.items() if self._shown.get(name) != entry})
+        self._shown |= changed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--plant", action="append", default=[])
+    chosen = parser.parse_args()
+    root = chosen.root.absolute()
+    try:
+        asyncio.run(_live(root, chosen.node, chosen.plant))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)  # nobody else may be left to do it
+
+
+async def _live(root: Path, name: str, planted: list[str]) -> None:
+    rig = parse((root / "run/rig.toml").read_text(encoding="utf-8"), "run/rig.toml")
+    (root / "dev").mkdir(exist_ok=True)
+    log = KernelLog(root / "dev/kmsg")
+    machine = build(rig.node[name], log)
+    for text, bdf in boot_lines(machine.node):
+        log.write(text, bdf=bdf)
+    for one in planted:
+        plants.module(one).plant(machine)
+    display = Display(root, machine)
+    display.boot()
+    server = Server(machine, display)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.stop)
+    threading.Thread(target=_watch_lifeline, args=(loop, server), daemon=True).start()
+    await server.run(root, _ready)
+
+
+def _ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+def _watch_lifeline(loop: asyncio.AbstractEventLoop, server: Server) -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    try:
+        loop.call_soon_threadsafe(server.stop)
+    except RuntimeError:  # the loop has ended by itself
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The model of one GPU: its link, its engines, its fault buffer. How it is reached is elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dmaproof.rig.model import Gpu
+from dmaproof.virtual.machine.uvm import FaultBuffer
+
+MAILBOX_OFFSET = 0x139000
+"""Where in BAR0 peers find the registers that set up and synchronise transfers (NVIDIA, vfio-users 2017)."""
+
+
+@dataclass(slots=True)
+class Link:
+    """The PCIe link of a GPU. ``transfers_left`` is how many transfers it still stands; None is any number."""
+
+    up: bool = True
+    transfers_left: int | None = None
+
+    def carry(self) -> bool:
+        """One transfer goes over the link; whether it got through. A link that went down stays down."""
+        if self.transfers_left is not None:
+            self.transfers_left -= 1
+            self.up = self.up and self.transfers_left >= 0
+        return self.up
+
+
+@dataclass(slots=True)
+class Engine:
+    """A copy engine, or the SMs as a source of DMA. ``fetching``: it takes work from its channels."""
+
+    fetching: bool = True
+
+
+@dataclass(slots=True)
+class Handshake:
+    """A transfer that waits for its peer's mailbox, and writes there again and again; for ``client``."""
+
+    client: int
+    address: int
+    since_s: float
+
+
+@dataclass(slots=True)
+class GpuModel:
+    """``rig`` is what the rig declares. ``coherent`` is where the node sees this GPU's memory, on coherent links."""
+
+    rig: Gpu
+    minor: int
+    coherent: range | None = None
+    link: Link = field(default_factory=Link)
+    engines: dict[Literal["ce", "sm"], Engine] = field(default_factory=lambda: {"ce": Engine(), "sm": Engine()})
+    faults: FaultBuffer = field(default_factory=FaultBuffer)
+    waiting: list[Handshake] = field(default_factory=list)
+    lost: bool = False
+
+    @property
+    def bdf(self) -> str:
+        return self.rig.bdf
+
+    @property
+    def uuid(self) -> str:
+        """As NVML and procfs spell it. A rig that names none gets one made of the address."""
+        return self.rig.uuid or f"GPU-00000000-0000-4000-8000-{self.bdf.translate(_ONLY_HEX):0>12}"
+
+
+_ONLY_HEX = {ord(":"): None, ord("."): None}

@@ -1,0 +1,165 @@
+"""What a node's sysfs shows of its PCI functions and its IOMMU."""
+
+from __future__ import annotations
+
+from dmaproof.rig.model import Gpu, Node, PcieLink
+from dmaproof.virtual.machine.config_space import GONE, config_space, is_64_bit, link_down, windows
+from dmaproof.virtual.machine.topology import Function, functions, has_iommu
+from dmaproof.virtual.machine.tree import Folder, Link, Tree
+
+_SPEEDS = {1: "2.5", 2: "5.0", 3: "8.0", 4: "16.0", 5: "32.0", 6: "64.0", 7: "128.0"}
+_MEM, _MEM_WINDOW, _MEM64_PREFETCH, _PREFETCH_WINDOW = 0x40200, 0x200, 0x14220C, 0x102201  # include/linux/ioport.h
+_COR = ("RxErr", "BadTLP", "BadDLLP", "Rollover", "Timeout", "NonFatalErr", "CorrIntErr", "HeaderOF")
+_UNCOR = (
+    *("Undefined", "DLP", "SDES", "TLP", "FCP", "CmpltTO", "CmpltAbrt", "UnxCmplt", "RxOF", "MalfTLP", "ECRC"),
+    *("UnsupReq", "ACSViol", "UncorrIntErr", "BlockedTLP", "AtomicOpBlocked", "TLPBlockedErr", "PoisonTLPBlocked"),
+)
+_NRESOURCES, _NRESOURCES_BRIDGE, _BRIDGE_MEM, _BRIDGE_PREFETCH = 13, 17, 14, 15
+
+
+def sysfs(node: Node) -> Tree:
+    """The tree of a healthy node."""
+    tree: Tree = {"sys/kernel/iommu_groups": Folder(), "sys/class/iommu": Folder()}
+    for function in functions(node):
+        tree |= _function(node, function)
+        if function.group is not None:
+            tree |= _group(node, function, function.group)
+    return tree | _units(node)
+
+
+def lost(node: Node, gpu: str) -> Tree:
+    """What changes when ``gpu`` no longer answers: reads of it give all ones, and the port above has no link."""
+    tree: Tree = {}
+    for one in functions(node):
+        if one.bdf == gpu:
+            tree[f"{one.path}/config"] = GONE
+            tree[f"{one.path}/current_link_speed"] = "Unknown\n"  # speed code 0xf: pci_speed_string()
+            tree[f"{one.path}/current_link_width"] = "63\n"
+        if gpu in (below.bdf for below in one.below):
+            tree[f"{one.path}/config"] = link_down(_config(node, one))
+    return tree
+
+
+def _config(node: Node, function: Function) -> bytes:
+    return config_space(function, iommu=has_iommu(node), ats=node.addressing == "ats" and has_iommu(node))
+
+
+def _function(node: Node, one: Function) -> Tree:
+    base, identity = one.path, one.identity
+    tree: Tree = {
+        f"{base}/config": _config(node, one),
+        f"{base}/vendor": f"{identity.vendor:#06x}\n",
+        f"{base}/device": f"{identity.device:#06x}\n",
+        f"{base}/class": f"{identity.class_code:#08x}\n",
+        f"{base}/revision": f"{identity.revision:#04x}\n",
+        f"{base}/resource": _resource(one),
+        f"{base}/numa_node": f"{_numa_node(one)}\n",
+        f"{base}/power_state": "D0\n",
+        f"{base}/enable": "1\n",
+        f"{base}/subsystem": Link("sys/bus/pci"),
+        f"sys/bus/pci/devices/{one.bdf}": Link(base),
+    }
+    if identity.driver is not None:
+        tree[f"{base}/driver"] = Link(f"sys/bus/pci/drivers/{identity.driver}")
+        tree[f"sys/bus/pci/drivers/{identity.driver}/{one.bdf}"] = Link(base)
+    if one.gpu is not None:
+        tree |= {f"{base}/reset_method": "flr bus\n", **_link(base, one.gpu.pcie), **_aer(base)}
+    elif one.below:
+        tree |= {**_link(base, one.below[0].pcie), **_aer(base)}
+    return tree
+
+
+def _link(base: str, link: PcieLink | None) -> Tree:
+    if link is None:
+        return {}
+    speed, width = f"{_SPEEDS[link.generation]} GT/s PCIe\n", f"{link.width}\n"
+    return {
+        f"{base}/{when}_link_{what}": text
+        for when in ("current", "max")
+        for what, text in (("speed", speed), ("width", width))
+    }
+
+
+def _aer(base: str) -> Tree:
+    """drivers/pci/pcie/aer.c: every error a counter, and their sum."""
+    files = (("correctable", _COR, "COR"), ("fatal", _UNCOR, "FATAL"), ("nonfatal", _UNCOR, "NONFATAL"))
+    return {
+        f"{base}/aer_dev_{name}": "".join(f"{error} 0\n" for error in (*errors, f"TOTAL_ERR_{total}"))
+        for name, errors, total in files
+    }
+
+
+def _numa_node(one: Function) -> int:
+    gpus = (one.gpu,) if one.gpu is not None else one.below
+    return next((gpu.numa_node for gpu in gpus if gpu.numa_node is not None), -1)
+
+
+def _resource(one: Function) -> str:
+    """``start end flags`` a line: BARs, ROM, virtual functions; bridges have their windows behind."""
+    rows: dict[int, tuple[int, int, int]] = {}
+    if one.gpu is not None:
+        rows = _bar_rows(one.gpu)
+    if one.below:
+        low, high = windows(one.below)
+        if low:
+            rows[_BRIDGE_MEM] = low.start, low.stop - 1, _MEM_WINDOW
+        if high:
+            rows[_BRIDGE_PREFETCH] = high.start, high.stop - 1, _PREFETCH_WINDOW
+    count = _NRESOURCES_BRIDGE if one.below else _NRESOURCES
+    return "".join("0x{:016x} 0x{:016x} 0x{:016x}\n".format(*rows.get(index, (0, 0, 0))) for index in range(count))
+
+
+def _bar_rows(gpu: Gpu) -> dict[int, tuple[int, int, int]]:
+    return {
+        bar.index: (bar.address, bar.address + bar.nbytes - 1, _MEM64_PREFETCH if is_64_bit(bar) else _MEM)
+        for bar in gpu.bars
+    }
+
+
+def _group(node: Node, one: Function, number: int) -> Tree:
+    base = f"sys/kernel/iommu_groups/{number}"
+    return {
+        f"{base}/type": f"{_group_type(node)}\n",
+        f"{base}/reserved_regions": _reserved(node),
+        f"{base}/devices/{one.bdf}": Link(one.path),
+        f"{one.path}/iommu_group": Link(base),
+    }
+
+
+def _group_type(node: Node) -> str:
+    """x86 kernels flush lazily by default (DMA-FQ), Arm ones strictly (drivers/iommu/Kconfig)."""
+    if node.iommu.domain != "translated":
+        return "identity"
+    return "DMA" if node.iommu.family in ("smmuv3", "smmuv2") else "DMA-FQ"
+
+
+def _reserved(node: Node) -> str:
+    """Where interrupts are written: drivers/iommu/intel/iommu.c, drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c."""
+    start, end = (0x8000000, 0x80FFFFF) if node.iommu.family in ("smmuv3", "smmuv2") else (0xFEE00000, 0xFEEFFFFF)
+    return f"0x{start:016x} 0x{end:016x} msi\n"
+
+
+def _units(node: Node) -> Tree:
+    """One IOMMU a root bus, named as its driver names it."""
+    if not has_iommu(node):
+        return {}
+    tree: Tree = {}
+    found = functions(node)
+    for number, bus in enumerate(sorted({one.root_bus for one in found})):
+        name, parent = _unit(node, number)
+        tree[f"sys/class/iommu/{name}"] = Link(f"{parent}/{name}")
+        for one in (one for one in found if one.root_bus == bus):
+            tree[f"{parent}/{name}/devices/{one.bdf}"] = Link(one.path)
+            tree[f"{one.path}/iommu"] = Link(f"{parent}/{name}")
+    return tree
+
+
+def _unit(node: Node, number: int) -> tuple[str, str]:
+    if node.iommu.family == "vtd":
+        return f"dmar{number}", "sys/devices/virtual/iommu"
+    if node.iommu.family == "amdvi":
+        return f"ivhd{number}", f"sys/devices/pci{functions(node)[0].root_bus}/iommu"
+    if node.iommu.family == "smmuv3":
+        platform = f"sys/devices/platform/arm-smmu-v3.{number}.auto/iommu"
+        return f"smmu3.{0x11000000 + number * 0x1000000:#018x}", platform
+    return f"{node.iommu.family}{number}", "sys/devices/virtual/iommu"

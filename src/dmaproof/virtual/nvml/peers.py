@@ -1,0 +1,65 @@
+"""What two devices are to each other: links, topology, peer access."""
+
+from __future__ import annotations
+
+from ctypes import POINTER, c_uint, c_ulonglong, c_void_p
+from typing import Any
+
+from dmaproof.rig.model import Gpu
+from dmaproof.virtual.nvml.codes import Code, NvmlError
+from dmaproof.virtual.nvml.registry import nvml
+from dmaproof.virtual.nvml.session import gpu_of, put, session
+
+_UINT = POINTER(c_uint)
+_READ, _WRITE, _NVLINK, _ATOMICS, _PCI = range(5)  # nvmlGpuP2PCapsIndex_t
+_OK, _NOT_SUPPORTED = 0, 5  # nvmlGpuP2PStatus_t
+_SINGLE, _HOSTBRIDGE, _NODE, _SYSTEM = 10, 30, 40, 50  # nvmlGpuTopologyLevel_t
+
+
+@nvml("nvmlDeviceGetP2PStatus", arguments=(c_void_p, c_void_p, c_uint, _UINT))
+def p2p_status(first: int | None, second: int | None, capability: int, status: Any) -> None:
+    """Whether ``first`` can reach ``second``'s memory that way, as the rig declares the path."""
+    source, target = gpu_of(first), gpu_of(second)
+    path = session().node.path_between(source.name, target.name)
+    if capability > _PCI or source == target:
+        raise NvmlError(Code.INVALID_ARGUMENT)
+    kinds = {_NVLINK: ("nvlink",), _ATOMICS: ("nvlink",), _PCI: ("pcie",)}.get(capability, ("nvlink", "pcie", "c2c"))
+    put(status, _OK if path is not None and path.peer and path.kind in kinds else _NOT_SUPPORTED)
+
+
+@nvml("nvmlDeviceGetTopologyCommonAncestor", arguments=(c_void_p, c_void_p, _UINT))
+def common_ancestor(first: int | None, second: int | None, level: Any) -> None:
+    one, other = gpu_of(first), gpu_of(second)
+    if one == other:
+        raise NvmlError(Code.INVALID_ARGUMENT)
+    put(level, _level(one, other))
+
+
+def _level(one: Gpu, other: Gpu) -> int:
+    ports = [gpu.port or gpu.bdf for gpu in (one, other)]
+    if ports[0] == ports[1]:
+        return _SINGLE
+    if ports[0].rpartition(":")[0] == ports[1].rpartition(":")[0]:
+        return _HOSTBRIDGE
+    return _NODE if one.numa_node is not None and one.numa_node == other.numa_node else _SYSTEM
+
+
+@nvml("nvmlDeviceGetNvLinkState", arguments=(c_void_p, c_uint, _UINT))
+def nvlink_state(device: int | None, link: int, active: Any) -> None:
+    _check_link(device, link)
+    put(active, 1)
+
+
+@nvml("nvmlDeviceGetNvLinkErrorCounter", arguments=(c_void_p, c_uint, c_uint, POINTER(c_ulonglong)))
+def nvlink_errors(device: int | None, link: int, _counter: int, value: Any) -> None:
+    """The model's NVLinks make no errors."""
+    _check_link(device, link)
+    put(value, 0)
+
+
+def _check_link(device: int | None, link: int) -> None:
+    nvlinks = gpu_of(device).nvlinks
+    if not nvlinks:
+        raise NvmlError(Code.NOT_SUPPORTED)
+    if link >= nvlinks:
+        raise NvmlError(Code.INVALID_ARGUMENT)

@@ -1,0 +1,137 @@
+"""Rig kind ``virtual``: a machine a node, switched on for as long as the context lasts."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from dmaproof.errors import NodeError, UsageError
+from dmaproof.node.node import Node
+from dmaproof.rig.load import dump
+from dmaproof.rig.model import Rig
+from dmaproof.virtual import plants as known
+from dmaproof.virtual.machine.server import SOCKET
+from dmaproof.virtual.machine.tree import Folder, write
+from dmaproof.virtual.nvml.stub import build_nvml
+from dmaproof.virtual.stub.build import build_cuda
+from dmaproof.virtual.wire import ROOT_VARIABLE
+
+_BOOT_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 5.0
+_SOCKET_ADDRESS_NBYTES = 107
+_LIBRARIES = "usr/lib"
+
+
+@contextmanager
+def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator[dict[str, Node]]:
+    """Boots every node of ``rig`` under ``workdir/<node name>`` with ``plants`` in it; yields the nodes by name.
+
+    Raises UsageError for a plant that is unknown or fits no node, for a rig that a model cannot be built of, and where
+    the root exists already; NodeError where a machine does not boot.
+    """
+    planted = known.by_node(rig, plants)
+    _check(rig)
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(_machine(rig, name, workdir / name, tuple(planted[name]))) for name in rig.node
+        }
+
+
+def _check(rig: Rig) -> None:
+    """A model needs what real hardware has by itself: registers, and rates."""
+    for node in rig.nodes:
+        for gpu in node.gpus:
+            if not any(bar.index == 0 for bar in gpu.bars) or not any(bar.index for bar in gpu.bars):
+                raise UsageError(
+                    f"{rig.id}: node.{node.name}.gpu.{gpu.name}: a virtual GPU needs bars: 0, and one more"
+                )
+        for number, path in enumerate(node.path):
+            if path.bandwidth_GBps is None or path.latency_ns is None:
+                raise UsageError(
+                    f"{rig.id}: node.{node.name}.path.{number}: a virtual path needs bandwidth_GBps, latency_ns"
+                )
+
+
+@contextmanager
+def _machine(rig: Rig, name: str, root: Path, plants: tuple[str, ...]) -> Iterator[Node]:
+    root = root.absolute()
+    try:
+        root.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(
+            f"{root} exists: another run uses it, or left it behind; remove it or choose another"
+        ) from None
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, root, ignore_errors=True)
+        write(root, {"run/rig.toml": dump(rig), "run/lock": Folder(0o777)})
+        build_cuda(root / _LIBRARIES)
+        build_nvml(root / _LIBRARIES)
+        stack.enter_context(_running(root, name, plants))
+        yield Node(name, root, _environment(root, stack))
+
+
+def _environment(root: Path, stack: ExitStack) -> Mapping[str, str]:
+    folders = [str(root / _LIBRARIES), os.environ.get("LD_LIBRARY_PATH", "")]
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, folders)), ROOT_VARIABLE: str(_reachable(root, stack))}
+
+
+def _reachable(root: Path, stack: ExitStack) -> Path:
+    """``root``, or a short link to it where the address of the socket would not fit sockaddr_un."""
+    if len(os.fsencode(root / SOCKET)) <= _SOCKET_ADDRESS_NBYTES:
+        return root
+    alias = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmaproof-"))) / "root"
+    alias.symlink_to(root)
+    return alias
+
+
+@contextmanager
+def _running(root: Path, name: str, plants: tuple[str, ...]) -> Iterator[None]:
+    """The machine's process. It ends when the pipe on its standard input does, whatever becomes of this process."""
+    command = [sys.executable, "-P", "-m", "dmaproof.virtual.machine", str(root), "--node", name]
+    for one in plants:
+        command += ["--plant", one]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        )
+        try:
+            _await_ready(process, errors, name)
+            yield
+        finally:
+            _stop(process)
+
+
+def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes], name: str) -> None:
+    deadline = time.monotonic() + _BOOT_TIMEOUT_S
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    said, _, _ = select.select([process.stdout], [], [], deadline - time.monotonic())
+    if not said:
+        raise NodeError(f"virtual machine {name} did not boot within {_BOOT_TIMEOUT_S:g} s")
+    if process.stdout.readline() != b"ready\n":
+        raise NodeError(f"virtual machine {name} died while booting: {_last_words(errors)}")
+
+
+def _last_words(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it left no word"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(_STOP_TIMEOUT_S)
