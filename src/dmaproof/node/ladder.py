@@ -54,7 +54,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HangReport:
-    """All that was seen of a hang. ``tasks`` is the first look at the threads, ``tasks_later`` the second."""
+    """All that was seen of a hang.
+
+    ``tasks`` is the first look at the threads, ``tasks_later`` the second, ``tasks_stuck`` what SIGKILL left.
+    """
 
     workload: str
     deadline_s: float
@@ -63,6 +66,7 @@ class HangReport:
     steps: tuple[Step, ...]
     tasks: tuple[Task, ...]
     tasks_later: tuple[Task, ...]
+    tasks_stuck: tuple[Task, ...]
     python_stacks: str
     captures: dict[str, str]
     output_tail: str
@@ -76,7 +80,7 @@ class HangReport:
     @property
     def summary(self) -> str:
         """One sentence for the failure message."""
-        main = next((task for task in self.tasks if task.tid == self.pid), None)
+        main = next((task for task in self.tasks_stuck or self.tasks if task.tid == self.pid), None)
         where = "" if main is None else f"; its main thread: state {main.state} in {main.place}"
         last = f"; last note: {self.notes[-1].name} {dict(self.notes[-1].data)}" if self.notes else ""
         fate = "could not be killed" if self.ended == "unkillable" else f"was ended by {self.ended}"
@@ -108,6 +112,7 @@ def climb(
         stacks = _python_stacks(process, output, bounds, log)
         first, captured, later = _look(process.pid, captures, bounds, log)
         ended = _end(process, bounds, log)
+        stuck = _sample(process.pid, bounds, log) if ended == "unkillable" else ()
     finally:
         process.signal_group(signal.SIGKILL)  # Ctrl-C in the middle of the ladder leaves no worker either
         process.reap()
@@ -119,6 +124,7 @@ def climb(
         steps=tuple(log.steps),
         tasks=first,
         tasks_later=later,
+        tasks_stuck=stuck,
         python_stacks=stacks,
         captures=captured,
         output_tail=output.tail(),

@@ -116,8 +116,14 @@ def _argument_type(workload: Callable[..., Any], name: str) -> TypeAdapter[Any]:
 
 
 def typed_arguments(workload: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``arguments`` as the workload's annotations name them: a JSON object becomes its dataclass again."""
-    return {name: _argument_type(workload, name).validate_python(value) for name, value in arguments.items()}
+    """``arguments`` as the workload's annotations name them: a JSON object becomes its dataclass again, or TypeError."""
+    typed = {}
+    for name, value in arguments.items():
+        try:
+            typed[name] = _argument_type(workload, name).validate_python(value)
+        except ValidationError as error:
+            raise TypeError(f"argument {name}={value!r}: {error}") from None
+    return typed
 
 
 def checked_result(workload: Callable[..., Any], value: Any) -> Any:

@@ -1,0 +1,112 @@
+"""Workloads for the tests of the worker: what works, what fails, and real hangs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmaproof.progress import note
+
+
+@dataclass(frozen=True)
+class Pair:
+    a: int
+    b: int
+
+
+@dataclass(frozen=True)
+class Sum:
+    total: float
+    parts: tuple[int, ...]
+    pid: int
+
+
+def add(pair: Pair, scale: float = 1.0) -> Sum:
+    note("adding", a=pair.a, b=pair.b)
+    return Sum((pair.a + pair.b) * scale, (pair.a, pair.b), os.getpid())
+
+
+def nothing() -> None:
+    return
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def raise_value_error(text: str) -> None:
+    raise ValueError(text)
+
+
+def return_another_type() -> Sum:
+    return {"total": 3}  # type: ignore[return-value]
+
+
+def print_and_crash(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the output is what is tested
+    ctypes.string_at(0)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def work_longer_than_a_pipe_holds(nbytes: int) -> str:
+    return "x" * nbytes
+
+
+def note_from_threads(count: int) -> None:
+    threads = [threading.Thread(target=note, args=("thread",), kwargs={"number": number}) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def mutex_deadlock() -> None:
+    note("allocation", va=0x7F0000000000, nbytes=1024, memory="managed")
+    print("about to lock twice", flush=True)  # noqa: T201 - the output is what is tested
+    mutex = ctypes.create_string_buffer(64)
+    libc = ctypes.CDLL(None)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+
+
+def spin_holding_the_gil() -> None:
+    note("spinning")
+    lock = ctypes.c_int()
+    libc = ctypes.PyDLL(None)
+    libc.pthread_spin_init(ctypes.byref(lock), 0)
+    libc.pthread_spin_lock(ctypes.byref(lock))
+    libc.pthread_spin_lock(ctypes.byref(lock))
+
+
+def sleep_holding_the_gil() -> None:
+    note("sleeping")
+    ctypes.PyDLL(None).sleep(3600)
+
+
+def ignore_sigterm_and_sleep() -> None:
+    ctypes.CDLL(None).signal(15, 1)
+    time.sleep(3600)
+
+
+def leave_a_child_behind() -> int:
+    """The pid of a process of the worker's own that will not end by itself."""
+    return os.posix_spawn("/bin/sleep", ["sleep", "3600"], os.environ)
+
+
+def read_file(path: str) -> None:
+    note("reading", path=path)
+    with Path(path).open("rb", buffering=0) as file:
+        file.read(4096)
+
+
+def sleep(seconds: float) -> None:
+    note("sleeping")
+    time.sleep(seconds)
