@@ -168,3 +168,26 @@ def runs_that_begin(node: Node, count: int) -> list[str]:
     for thread in threads:
         thread.join(timeout=10)
     return began
+
+
+def test_a_sibling_that_makes_call_after_call_lets_others_in(node: Node) -> None:
+    enough = threading.Event()
+
+    def call_after_call() -> None:
+        while not enough.is_set():
+            with locks.acquire(node, [GPU], "ours", Deadline.after(5), os.getpid()):
+                time.sleep(0.005)
+
+    thread = threading.Thread(target=call_after_call)
+    thread.start()
+    try:
+        for _ in range(50):
+            take(node, GPU, seconds=0.5)
+    finally:
+        enough.set()
+        thread.join(timeout=5)
+
+
+def test_a_lock_that_is_free_names_nobody(node: Node) -> None:
+    take(node, GPU, run="theirs")
+    assert (lock_dir(node) / "dmaproof-0000_17_00.0.lock").read_text() == ""

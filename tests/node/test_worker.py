@@ -6,11 +6,13 @@ import math
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from dmaproof.errors import UsageError, WorkerDied, WorkloadFailed
+from dmaproof.node import locks
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.worker import Worker
@@ -189,3 +191,19 @@ def test_ctrl_c_stops_the_worker_and_goes_on_up(tmp_path: Path) -> None:
         assert eventually(lambda: harness.poll() is not None)
         assert harness.returncode == -signal.SIGINT  # an unhandled KeyboardInterrupt
         assert gone(pid)
+
+
+def test_waiting_for_a_sibling_is_not_counted_as_the_workloads_time(worker: Worker, node: Node) -> None:
+    worker.run(planted.nothing, deadline=soon())
+    taken = threading.Event()
+
+    def sibling() -> None:
+        with locks.acquire(node, [GPU], "ours", soon(), os.getpid()):
+            taken.set()
+            time.sleep(0.6)
+
+    thread = threading.Thread(target=sibling)
+    thread.start()
+    assert taken.wait(timeout=5)
+    worker.run(planted.sleep, deadline=Deadline.after(0.9), devices=[GPU], seconds=0.6)
+    thread.join(timeout=5)

@@ -26,6 +26,10 @@ class Deadline:
     def passed(self) -> bool:
         return time.monotonic() >= self.at_s
 
+    def later(self, seconds: float) -> Deadline:
+        """This deadline put off by ``seconds``, for time that was not spent on what it is for."""
+        return Deadline(self.at_s + seconds, self.seconds)
+
     def sooner(self, seconds: float) -> Deadline:
         """This deadline, or one ``seconds`` from now if that comes first."""
         other = Deadline.after(seconds)

@@ -161,9 +161,12 @@ def _look(
     first = _sample(pid, bounds, log)
     end = Deadline.after(bounds.capture_s)
     running = {name: isolated.start(partial(capture, end)) for name, capture in captures.items()}
-    time.sleep(gap.remaining_s)
-    later = _sample(pid, bounds, log)
-    return first, _collect(running, end, log), later
+    try:
+        time.sleep(gap.remaining_s)
+        later = _sample(pid, bounds, log)
+    finally:  # on Ctrl-C too: nothing else ends a capture that is stuck
+        captured = _collect(running, end, log)
+    return first, captured, later
 
 
 def _sample(pid: int, bounds: Bounds, log: _Log) -> tuple[Task, ...]:

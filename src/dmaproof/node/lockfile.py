@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from dmaproof.node import proc
 
 _MODE = 0o666
 _LARGEST_NBYTES = 4096
+_WHOLE_FILE = struct.Struct("hhqqi4x")
+"""struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (0, or OFD locks are refused)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,19 @@ def _try(fd: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def try_turn(fd: int) -> bool:
+    """Become the next to take the lock, by a record lock of the open file (F_OFD_SETLK, fcntl(2)) beside its flock."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def end_turn(fd: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
 def write(fd: int, holder: Holder) -> None:

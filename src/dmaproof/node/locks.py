@@ -30,17 +30,27 @@ _DYING_S = 1.0
 _POLL_S = 0.002
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """Locks that this process holds. ``fds`` are what a worker is given."""
 
-    fds: tuple[int, ...]
+    fds: list[int]
     holder: Holder
 
     def mark_unkillable(self) -> None:
         """Write into the lock files that the worker cannot be killed, for whoever finds them held."""
+        self.holder = replace(self.holder, unkillable=True)
         for fd in self.fds:
-            lockfile.write(fd, replace(self.holder, unkillable=True))
+            lockfile.write(fd, self.holder)
+
+    def sign(self, fd: int) -> None:
+        lockfile.write(fd, self.holder)
+        self.fds.append(fd)
+
+    def unsign(self, fd: int) -> None:
+        """Leave no name in a file that is about to be free: the next holder would be taken for the last one."""
+        if not self.holder.unkillable:
+            os.ftruncate(fd, 0)
 
 
 @contextlib.contextmanager
@@ -50,9 +60,8 @@ def acquire(node: Node, devices: Iterable[str], run_id: str, deadline: Deadline,
     Waits until ``deadline`` for processes of the same run. Raises DeviceBusy naming a holder of another run at once,
     DevicePoisoned where a process that cannot be killed holds a device, or where the run has poisoned it.
     """
-    holder = lockfile.this_process(run_id, worker)
+    held = Held([], lockfile.this_process(run_id, worker))
     with contextlib.ExitStack() as opened:
-        fds = []
         names = lockfile.canonical(devices)
         folder = lock_dir(node) if names else Path()
         for device in names:  # sorted: two siblings that want the same pair cannot wait for each other
@@ -60,14 +69,20 @@ def acquire(node: Node, devices: Iterable[str], run_id: str, deadline: Deadline,
             opened.callback(os.close, fd)
             _lock(fd, device, run_id, deadline)
             _refuse_poisoned(folder, device, run_id)
-            lockfile.write(fd, holder)
-            fds.append(fd)
-        yield Held(tuple(fds), holder)
+            held.sign(fd)
+            opened.callback(held.unsign, fd)
+        yield held
 
 
 def _lock(fd: int, device: str, run_id: str, deadline: Deadline) -> None:
+    """Wait in turn: without one, a sibling that makes call after call would never let another in."""
     orphaned_s: float | None = None
-    while not lockfile.try_exclusive(fd):
+    has_turn = False
+    while True:
+        has_turn = has_turn or lockfile.try_turn(fd)
+        if has_turn and lockfile.try_exclusive(fd):
+            lockfile.end_turn(fd)
+            return
         holder = lockfile.read(fd)
         if holder is not None and not holder.harness_lives:
             orphaned_s = orphaned_s or time.monotonic()

@@ -116,7 +116,7 @@ def _argument_type(workload: Callable[..., Any], name: str) -> TypeAdapter[Any]:
 
 
 def typed_arguments(workload: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``arguments`` as the workload's annotations name them: a JSON object becomes its dataclass again, or TypeError."""
+    """``arguments`` as the workload annotates them: a JSON object becomes its dataclass again. Raises TypeError."""
     typed = {}
     for name, value in arguments.items():
         try:

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -72,31 +73,33 @@ class Worker:
     ) -> R:
         """What ``workload(**kwargs)`` returns in the worker, holding ``devices`` (BDFs) meanwhile.
 
-        ``deadline`` counts from before the start of a process that is not yet warm. Raises WorkloadFailed (it raised),
-        WorkerDied (it crashed), Hang (the deadline passed), DeviceBusy, DevicePoisoned, UsageError (a workload or an
-        argument that cannot cross to another process).
+        ``deadline`` counts from before the start of a process that is not yet warm, and stands still while another
+        process of the run has a device. Raises WorkloadFailed (it raised), WorkerDied (it crashed), Hang (the deadline
+        passed), DeviceBusy, DevicePoisoned, UsageError (a workload or argument that cannot cross to another process).
         """
         number = next(self._calls)
         frame = messages.encode_call(number, workload, kwargs, sys.path)
         self._notes.clear()
         self._output.begin()
         running = self._warm()
+        began_s = time.monotonic()
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
+            deadline = deadline.later(time.monotonic() - began_s)
             try:
                 running.channel.send(frame, held.fds, deadline)
                 answer = self._await_answer(running, number, deadline)
             except (_DeadlinePassed, TimeoutError):
                 raise self._hang(running, messages.name_of(workload), deadline, held) from None
             except ChannelClosed:
-                raise self._death(running, messages.name_of(workload)) from None
+                raise self._death(running, messages.name_of(workload), held) from None
             except BaseException:  # Ctrl-C among them: what the worker is doing now nobody will ask for
-                self._end(patience_s=0.0)
+                self._end(held)
                 raise
         return _result(workload, answer)
 
     def stop(self) -> None:
         """End the process. Bounded: at worst 8 s, and a process that cannot be killed is left behind."""
-        self._end(patience_s=_STOP_PATIENCE_S)
+        self._end(None, patience_s=_STOP_PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -106,14 +109,19 @@ class Worker:
 
     def _warm(self) -> Process:
         if self._process is not None and self._process.wait_for_exit(Deadline.after(0)):
-            self._end(patience_s=0.0)  # it ended between two calls, after answering: nobody's failure
+            self._end(None)  # it ended between two calls, after answering: nobody's failure
         if self._process is None:
             self._process = Process(self._output.path, self._output.stacks_path, self._node.env)
         return self._process
 
-    def _end(self, patience_s: float) -> int | None:
+    def _end(self, held: locks.Held | None, patience_s: float = 0.0) -> int | None:
         ending, self._process = self._process, None
-        return None if ending is None else process.end(ending, patience_s=patience_s)
+        if ending is None:
+            return None
+        code = process.end(ending, patience_s=patience_s)
+        if code is None and held is not None:
+            held.mark_unkillable()
+        return code
 
     def _await_answer(self, running: Process, number: int, deadline: Deadline) -> Returned | Raised:
         while True:
@@ -131,9 +139,9 @@ class Worker:
                 case Returned() | Raised() if message.number == number:
                     return message
 
-    def _death(self, running: Process, workload: str) -> WorkerDied:
+    def _death(self, running: Process, workload: str, held: locks.Held) -> WorkerDied:
         running.wait_for_exit(Deadline.after(_STOP_PATIENCE_S))
-        code = self._end(patience_s=0.0)
+        code = self._end(held)
         return WorkerDied(f"{workload}: worker {running.pid} {_ending(code)}; its output ends: {self._output.tail()!r}")
 
     def _hang(self, running: Process, workload: str, deadline: Deadline, held: locks.Held) -> Hang:
