@@ -6,6 +6,8 @@ pytest_plugins = [
     "fixtures.rig",
     "fixtures.pairs",
     "fixtures.worker",
+    "fixtures.measure",
     "fixtures.evidence",
     "fixtures.verdict",
+    "fixtures.finish",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from dmaproof.errors import CudaError
+from dmaproof.errors import CudaError, NodeError
 
 
 @functools.cache
@@ -28,12 +28,23 @@ def _explain(result: Any) -> str:
 def _checked(name: str, call: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
     @functools.wraps(call)
     def checked(*args: Any) -> Any:
-        result, *values = call(*args)
+        result, *values = _answer(call, args)
         if int(result) != 0:
             raise CudaError(name, getattr(result, "name", str(result)), int(result), _explain(result))
         return values[0] if len(values) == 1 else (tuple(values) or None)
 
     return checked
+
+
+def _answer(call: Callable[..., tuple[Any, ...]], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The call's answer. The first call of a process looks for the driver; cuda-pathfinder says where it looked."""
+    try:
+        return call(*args)
+    except importlib.import_module("cuda.pathfinder").DynamicLibNotFoundError as error:
+        raise NodeError(
+            "no CUDA driver: libcuda.so.1 was not found; install the NVIDIA driver of this machine's GPUs, "
+            "or run on a virtual rig (--rig=virtual:hgx-h100)"
+        ) from error
 
 
 class _Driver:

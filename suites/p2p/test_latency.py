@@ -1,0 +1,29 @@
+"""Latency of every ordered pair: a small copy by the copy engine, a dependent load by a kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from dmaproof.cuda.copies import Engine, copy_latency, load_latency
+from fixtures.measure import Measure
+from fixtures.pairs import Pair
+from fixtures.worker import Bench
+
+EXCESS = 0.25
+"""A load may take this much longer than the rig declares."""
+
+
+@pytest.mark.catches("mailbox")
+@pytest.mark.requires(gpus=2, peer=True)
+@pytest.mark.parametrize("engine", ["ce", "sm"])
+def test_peer_latency(pair: Pair, engine: Engine, worker: Bench, measure: Measure) -> None:
+    """By kernel, the source reads the target's memory: the request travels the declared way and the data comes back."""
+    ends = pair.source.bdf, pair.target.bdf
+    if engine == "ce":
+        measured = worker.run(copy_latency, source=ends[0], target=ends[1]).measurement
+    else:
+        measured = worker.run(load_latency, reader=ends[0], owner=ends[1]).measurement
+    measure(measured, source=pair.source.name, target=pair.target.name, path=engine, peer=True)
+    declared = pair.path.latency_ns if pair.path else None
+    if engine == "sm" and declared is not None:
+        assert measured.median <= declared * (1 + EXCESS), f"{measured.median:.0f} ns, declared {declared:.0f} ns"

@@ -1,0 +1,94 @@
+"""What the rig declares is what the machine has: a difference here explains many failures elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dmaproof.evidence import nvml_query
+from dmaproof.evidence.nvml_query import NvmlState
+from dmaproof.pci import config, sysfs, tree
+from dmaproof.rig.model import Node
+from fixtures.pairs import End
+from fixtures.state import Run
+
+QUERY_S = 30.0
+NVIDIA, DISPLAY = 0x10DE, 0x03
+
+
+@pytest.fixture(scope="session")
+def _answers() -> dict[str, NvmlState | nvml_query.Unanswered]:
+    return {}
+
+
+@pytest.fixture
+def nvml(run: Run, gpu: End, _answers: dict[str, NvmlState | nvml_query.Unanswered]) -> NvmlState:
+    """NVML's view of the GPU's node, asked once a session."""
+    name = gpu.node.name
+    if name not in _answers:
+        _answers[name] = nvml_query.query(run.nodes[name].env, QUERY_S)
+    answer = _answers[name]
+    assert isinstance(answer, NvmlState), f"NVML on {name}: {answer.reason}"
+    return answer
+
+
+def test_no_gpu_is_undeclared(node_under_test: Node, node_root: Path) -> None:
+    present = {
+        function.bdf
+        for function in sysfs.functions(node_root)
+        if function.vendor == NVIDIA and function.class_code >> 16 == DISPLAY
+    }
+    declared = {gpu.bdf for gpu in node_under_test.gpus}
+    assert present - declared == set(), "the machine has GPUs that the rig does not declare"
+    assert declared - present == set(), "the rig declares GPUs that are not on the machine's bus"
+
+
+@pytest.mark.requires(gpus=1)
+def test_gpu_answers_on_the_bus(gpu: End, run: Run) -> None:
+    root = run.nodes[gpu.node.name].root
+    state = config.state(root, gpu.gpu.bdf)
+    assert state not in ("lost", "absent"), f"{gpu.gpu.name} at {gpu.gpu.bdf}: configuration space is {state}"
+    if gpu.gpu.port is not None:
+        assert gpu.gpu.port in tree.upstream(sysfs.functions(root), gpu.gpu.bdf), "the GPU is under another port"
+
+
+@pytest.mark.catches("links_down")
+@pytest.mark.requires(gpus=1)
+def test_links_are_trained(gpu: End, run: Run, nvml: NvmlState) -> None:
+    """A link in power saving may run at a lower rate: the width, and the highest rate both ends offer, must hold."""
+    declared = gpu.gpu
+    function = next(one for one in sysfs.functions(run.nodes[gpu.node.name].root) if one.bdf == declared.bdf)
+    if declared.pcie is not None and function.link is not None:
+        assert function.link.current_width == declared.pcie.width, "PCIe lanes are down"
+        assert function.link.max_generation == declared.pcie.generation, (
+            "PCIe generation offered is not the declared one"
+        )
+    seen = nvml.gpu(declared.bdf)
+    assert seen is not None, f"NVML does not list {declared.bdf}"
+    if declared.nvlinks is not None:
+        assert seen.nvlinks_active == declared.nvlinks, "NVLinks are down"
+
+
+@pytest.mark.requires(gpus=1)
+def test_identity(gpu: End, nvml: NvmlState) -> None:
+    seen = nvml.gpu(gpu.gpu.bdf)
+    assert seen is not None, f"NVML does not list {gpu.gpu.bdf}"
+    declared = gpu.gpu
+    for name, wanted, found in (
+        ("UUID", declared.uuid, seen.uuid),
+        ("product", declared.product, seen.name),
+        ("compute capability", declared.compute_capability, seen.compute_capability),
+        ("memory", declared.memory_nbytes, seen.memory_nbytes),
+    ):
+        assert wanted is None or wanted == found, f"{name}: the rig declares {wanted}, NVML says {found}"
+
+
+@pytest.mark.requires(gpus=1)
+def test_addressing_mode(gpu: End, nvml: NvmlState) -> None:
+    declared = gpu.node.addressing
+    if declared == "unknown":
+        pytest.skip("the rig declares no addressing mode")
+    seen = nvml.gpu(gpu.gpu.bdf)
+    assert seen is not None, f"NVML does not list {gpu.gpu.bdf}"
+    assert seen.addressing == declared, f"the rig declares {declared}, NVML says {seen.addressing}"

@@ -1,0 +1,46 @@
+"""Managed memory on every rig; malloc memory where the rig addresses it by HMM or ATS."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from dmaproof.cuda.memory import SharedKind
+from dmaproof.cuda.unified import first_touch, ping_pong, prefetch
+from fixtures.measure import Measure
+from fixtures.pairs import End
+from fixtures.worker import Bench
+
+NBYTES = 4 << 20
+ROUNDS, ANSWER_S = 100, 2.0
+
+
+@pytest.mark.catches("stage2_hole", "livelock_silent")
+@pytest.mark.requires(gpus=1)
+def test_prefetch_there_and_back(gpu: End, memory: SharedKind, worker: Bench, measure: Measure) -> None:
+    moved = worker.run(prefetch, gpu=gpu.gpu.bdf, memory=memory, nbytes=NBYTES)
+    measure(moved.measurement, source="host", target=gpu.gpu.name)
+    assert moved.there.wrong_words == 0, f"the GPU finds {moved.there.wrong_words} wrong words after the prefetch"
+    assert moved.back.wrong_words == 0, f"the CPU finds {moved.back.wrong_words} wrong words after the way back"
+    assert (moved.location, moved.location_back) == ("gpu", "host"), "the driver names another prefetch location"
+
+
+@pytest.mark.catches("stage2_hole", "livelock_silent")
+@pytest.mark.requires(gpus=1)
+@pytest.mark.parametrize("first", ["cpu", "gpu"])
+def test_first_touch(gpu: End, memory: SharedKind, first: Literal["cpu", "gpu"], worker: Bench) -> None:
+    touched = worker.run(first_touch, gpu=gpu.gpu.bdf, memory=memory, nbytes=NBYTES, first=first)
+    other = "GPU" if first == "cpu" else "CPU"
+    assert touched.second.wrong_words == 0, f"the {other} finds {touched.second.wrong_words} wrong words"
+    assert touched.first.wrong_words == 0, (
+        f"the CPU finds {touched.first.wrong_words} wrong words after the GPU's change"
+    )
+
+
+@pytest.mark.catches("livelock_silent")
+@pytest.mark.requires(gpus=1)
+def test_ping_pong(gpu: End, memory: SharedKind, worker: Bench, measure: Measure) -> None:
+    played = worker.run(ping_pong, gpu=gpu.gpu.bdf, memory=memory, rounds=ROUNDS, answer_s=ANSWER_S)
+    measure(played.measurement, source="host", target=gpu.gpu.name)
+    assert played.rounds == ROUNDS

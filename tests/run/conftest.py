@@ -1,0 +1,131 @@
+"""Whole runs of the suites, as a person starts them: a process, its exit status, what it printed and left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dmaproof.report.stream import Record, read
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 240
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over: ``folder`` is its run folder, or None where it made none."""
+
+    status: int
+    output: str
+    folder: Path | None
+
+    @property
+    def record(self) -> Record:
+        assert self.folder is not None, self.output
+        return read(self.folder / "record.jsonl")
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {test.id: test.outcome for test in self.record.tests}
+
+    @property
+    def signatures(self) -> set[str]:
+        return {verdict.signature for verdict in self.record.verdicts}
+
+
+class Started:
+    """A run under way."""
+
+    def __init__(self, args: tuple[str, ...], reports: Path) -> None:
+        self.reports = reports
+        self.log = reports.parent / f"{reports.name}.log"
+        self._out = self.log.open("w")
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--reports={reports}", *args]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    def finish(self) -> Finished:
+        try:
+            status = self.process.wait(LIMIT_S)
+        finally:
+            self.kill()
+        latest = self.reports / "latest"
+        return Finished(status, self.log.read_text(), latest.resolve() if latest.exists() else None)
+
+    def wait_for(self, form: str, timeout_s: float = 60) -> None:
+        """Wait until the run has printed something."""
+        end = time.monotonic() + timeout_s
+        while not re.search(form, self.log.read_text()):
+            assert time.monotonic() < end, f"no {form!r} in:\n{self.log.read_text()}"
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self._out.close()
+
+
+Start = Callable[..., Started]
+RunSuites = Callable[..., Finished]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """``start(*pytest_arguments)`` begins a run whose reports go to a folder of its own."""
+    runs: list[Started] = []
+
+    def begin(*args: str, reports: Path | None = None) -> Started:
+        runs.append(Started(args, reports or tmp_path / f"runs{len(runs)}"))
+        return runs[-1]
+
+    yield begin
+    for one in runs:
+        one.kill()
+
+
+@pytest.fixture
+def run_suites(start: Start) -> RunSuites:
+    return lambda *args, **more: start(*args, **more).finish()
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
+    """Says which processes, of whatever parent, still have to do with the test's folder."""
+
+    def left() -> list[str]:
+        end = time.monotonic() + 15
+        while (found := _processes_of(tmp_path)) and time.monotonic() < end:
+            time.sleep(0.1)
+        return found
+
+    yield left
+
+
+def _processes_of(folder: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            status = (process / "stat").read_text()
+        except OSError:
+            continue
+        if str(folder).encode() in text and ") Z " not in status:
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found

@@ -1,0 +1,73 @@
+"""Healthy virtual rigs: everything passes, the figures are the profile's, and nothing is named."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from dmaproof.rig import load
+from tests.run.conftest import RunSuites
+
+PROFILES = [name for name in load.profile_ids() if name.startswith("virtual:")]
+
+
+@pytest.mark.parametrize("name", [name for name in PROFILES if name != "virtual:hgx-h100"])
+def test_a_healthy_rig_passes_and_names_nothing(name: str, run_suites: RunSuites) -> None:
+    run = run_suites("suites", f"--rig={name}")
+    assert run.status == 0, run.output
+    record = run.record
+    assert record.whole
+    assert run.signatures == set()
+    assert set(run.outcomes.values()) <= {"passed", "skipped"}
+    assert "passed" in run.outcomes.values()
+    assert "proves the suite, never a machine" in run.output
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_bandwidth_is_the_profiles_rate(name: str, run_suites: RunSuites) -> None:
+    """A check of the measuring code: the modelled clock makes the link's rate exact."""
+    run = run_suites("suites/p2p/test_bandwidth.py", f"--rig={name}", "-k", "link_rate and (gpu0 or gpu-0)")
+    assert run.status == 0, run.output
+    node = load.load(name).nodes[0]
+    one_way = [line for line in run.record.measurements if line.name == "bandwidth_GBps" and line.direction == "one"]
+    assert one_way
+    for line in one_way:
+        path = node.path_between(str(line.source), str(line.target))
+        assert path is not None
+        assert line.median == pytest.approx(path.bandwidth_GBps, rel=1e-3), line
+
+
+def test_two_processes_give_the_same_results(run_suites: RunSuites) -> None:
+    alone = run_suites("suites", "--rig=virtual:pcie-pair")
+    shared = run_suites("suites", "--rig=virtual:pcie-pair", "-n", "2")
+    assert shared.status == 0, shared.output
+    assert shared.outcomes == alone.outcomes
+    assert shared.signatures == set()
+    figures = [
+        {(m.test, m.name): m.median for m in run.record.measurements if m.unit == "GB/s"} for run in (alone, shared)
+    ]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-3)
+
+
+def test_junit_says_what_was_tested(run_suites: RunSuites) -> None:
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "-k", "gpu0-gpu1 and reaches_link_rate")
+    assert run.folder is not None
+    suite = ET.parse(run.folder / "junit.xml").getroot()
+    for case in suite.iter("testcase"):
+        told = {one.get("name"): one.get("value") for one in case.iter("property")}
+        assert told["rig"] == "virtual:pcie-pair"
+        assert told["rig_kind"] == "virtual"
+        assert told["node"] == "host"
+        assert told["endpoints"] == "0000:04:00.0 0000:82:00.0"
+        assert float(str(told["bandwidth_GBps"])) == pytest.approx(21.8, rel=1e-3)
+    assert len(list(suite.iter("testcase"))) == 2
+
+
+def test_what_a_rig_lacks_is_skipped_with_the_reason(run_suites: RunSuites) -> None:
+    run = run_suites("suites", "--rig=virtual:gh200", "-k", "peer or first_touch")
+    reasons = {test.message for test in run.record.tests if test.outcome == "skipped"}
+    assert reasons == {"rig virtual:gh200 declares 1 GPU a node; this test needs 2"}
+    pair = run_suites("suites/uvm", "--rig=virtual:pcie-pair", "-k", "malloc")
+    (reason,) = {test.message for test in pair.record.tests}
+    assert "declares addressing = 'none'" in reason

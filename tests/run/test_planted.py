@@ -1,0 +1,93 @@
+"""Planted defects: the right tests fail, with the verdict of that name; the others pass."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.run.conftest import Finished, RunSuites
+
+
+def verdict_of(run: Finished, test: str) -> dict[str, str]:
+    return {one.signature: one.confidence for one in run.record.verdicts if one.test == test}
+
+
+def by_outcome(run: Finished, outcome: str) -> list[str]:
+    return [test for test, found in run.outcomes.items() if found == outcome]
+
+
+def test_the_mailbox(run_suites: RunSuites) -> None:
+    choice = "(peer_write_lands and 1KiB) or local_copy or first_touch or topology or iommu"
+    run = run_suites("suites", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice)
+    assert run.status == 1, run.output
+    failed = by_outcome(run, "failed")
+    assert len(failed) == 4
+    assert all("peer_write_lands" in test for test in failed)
+    for test in failed:
+        assert list(verdict_of(run, test)) == ["iommu-blocks-p2p-mailbox"], run.output
+    assert "certain" in verdict_of(run, failed[0]).values()
+    assert "BAR0+0x139000 of 0000:82:00.0" in run.output
+
+
+def test_the_stage2_hole(run_suites: RunSuites) -> None:
+    run = run_suites("suites/uvm", "--rig=virtual:gh200", "--plant=ats-stage2-hole")
+    assert run.status == 1, run.output
+    failed = by_outcome(run, "failed")
+    assert failed
+    assert all("malloc" in test for test in failed), failed
+    assert run.signatures == {"ats-stage2-hole"}
+    assert all(verdict_of(run, test) == {"ats-stage2-hole": "certain"} for test in failed), run.record.verdicts
+    assert "passed" in run.outcomes.values()
+
+
+@pytest.mark.parametrize("rig", ["virtual:pcie-pair", "virtual:guest-pair"])
+def test_the_lost_gpu(rig: str, run_suites: RunSuites) -> None:
+    run = run_suites(
+        "suites/p2p", f"--rig={rig}", "--plant=gpu-lost", "-k", "local_copy or (peer_write_lands and 1KiB)"
+    )
+    assert run.status == 1, run.output
+    failed = by_outcome(run, "failed")
+    passed = by_outcome(run, "passed")
+    assert failed
+    assert all("gpu1" in test for test in failed)
+    assert all("gpu1" not in test for test in passed)
+    assert passed
+    assert run.signatures == {"gpu-lost"}
+    assert {line.state for line in run.record.devices if line.bdf.endswith(("82:00.0", "02:00.0"))} == {"poisoned"}
+
+
+def test_the_hang_that_nothing_explains(run_suites: RunSuites) -> None:
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=unattributed-hang", "-k", "local_copy and ce")
+    assert run.status == 1, run.output
+    (failed,) = by_outcome(run, "failed")
+    assert "gpu0" in failed
+    assert list(verdict_of(run, failed)) == ["unattributed-hang"]
+    (verdict,) = run.record.verdicts
+    assert "looked at" in verdict.summary
+    assert any("thread" in text for text in verdict.evidence)
+
+
+def test_two_defects_are_both_named(run_suites: RunSuites) -> None:
+    plants = "iommu-blocks-p2p-mailbox,gpu-lost"
+    run = run_suites(
+        "suites/p2p", "--rig=virtual:pcie-pair", f"--plant={plants}", "-k", "peer_write_lands and 1KiB and ce"
+    )
+    assert run.signatures == {"iommu-blocks-p2p-mailbox", "gpu-lost"}, run.output
+
+
+def test_the_verdict_is_in_every_report(run_suites: RunSuites) -> None:
+    choice = "peer_write_lands and 1KiB and gpu0-gpu1 and ce"
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice)
+    assert run.folder is not None
+    (case,) = ET.parse(run.folder / "junit.xml").getroot().iter("testcase")
+    told = {one.get("name"): one.get("value") for one in case.iter("property")}
+    assert told["verdict"] == "iommu-blocks-p2p-mailbox"
+    assert told["verdict_confidence"] == "certain"
+    (failure,) = case.iter("failure")
+    assert str(failure.get("message")).startswith("iommu-blocks-p2p-mailbox (certain): ")
+    assert "DMAR" in "".join(out.text or "" for out in case.iter("system-out"))
+    page = (run.folder / "report.html").read_text()
+    assert "iommu-blocks-p2p-mailbox" in page
+    assert "fault addr 0xf8139000" in page
+    assert list((run.folder / "evidence").glob("*.hang.json"))
