@@ -225,6 +225,7 @@ def test_a_killed_harness_with_an_unkillable_worker_leaves_a_poisoned_device(wor
             assert eventually(lambda: locked.exists() and '"worker"' in locked.read_text(), 20)
             time.sleep(0.3)  # until the read is with the server
             harness.kill()
+            harness.wait(timeout=5)
             with pytest.raises(DevicePoisoned, match=r"unkillable process \d+ \(state D\) of run r"):
                 worker.run(planted.nothing, deadline=soon(), devices=[GPU])
     except Unavailable as reason:

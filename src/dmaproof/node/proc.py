@@ -9,7 +9,7 @@ _ENDED = frozenset("ZXx")
 
 
 def state(pid: int, started: int | None = None) -> str | None:
-    """The state letter of process ``pid``: R, S, D, T, ...; None when it has ended, or its number is another's now."""
+    """The state letter of process ``pid``: R, S, D, T, ...; None when it has ended or cannot be seen."""
     fields = _stat(pid)
     if fields is None or fields[0] in _ENDED:
         return None
@@ -25,6 +25,6 @@ def start_time(pid: int) -> int | None:
 def _stat(pid: int) -> list[str] | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last by hidepid=1: it cannot be seen
         return None
     return text.rpartition(")")[2].split()  # the name in front may hold blanks and brackets

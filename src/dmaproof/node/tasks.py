@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_PROGRAM_COUNTER = re.compile(r" 0x([0-9a-f]+)$")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -66,10 +68,10 @@ def _task(folder: Path, maps: list[str]) -> Task:
 
 def locate(syscall: str, maps: Sequence[str]) -> str:
     """File and offset of the program counter that ends a ``/proc/PID/syscall`` line, by ``/proc/PID/maps`` lines."""
-    last = syscall.rpartition(" ")[2]
-    if not last.startswith("0x"):
+    counter = _PROGRAM_COUNTER.search(syscall)
+    if counter is None:
         return ""
-    pc = int(last, 16)
+    pc = int(counter[1], 16)
     for line in maps:
         fields = line.split(maxsplit=5)
         low, high = (int(end, 16) for end in fields[0].split("-"))
