@@ -107,6 +107,12 @@ def read_file(path: str) -> None:
         file.read(4096)
 
 
+def read_file_in_a_thread(path: str) -> None:
+    thread = threading.Thread(target=read_file, args=(path,))
+    thread.start()
+    thread.join()
+
+
 def sleep(seconds: float) -> None:
     note("sleeping")
     time.sleep(seconds)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmaproof.node import proc
+
 _PROGRAM_COUNTER = re.compile(r" 0x([0-9a-f]+)$")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -30,6 +32,10 @@ class Task:
     code: str = ""
     cpu_s: float = 0.0
     switches: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.state in proc.ENDED
 
     @property
     def place(self) -> str:
