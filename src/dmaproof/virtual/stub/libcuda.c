@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -59,4 +60,153 @@ EXPORT int cuGetProcAddress_v2(const char *name, void **pfn, int version, unsign
 EXPORT int cuGetProcAddress(const char *name, void **pfn, int version, unsigned long long flags)
 {
     return cuGetProcAddress_v2(name, pfn, version, flags, NULL);
+}
+
+/* ---- Managed memory as the CPU sees it ------------------------------------------------------------------------
+ * A region is one managed allocation. Where a page is, is one word: bit 0 the CPU, bit n + 1 GPU n, no bit nowhere
+ * yet; several bits are copies of a read-mostly page. A page without bit 0 is not accessible to the CPU: a touch
+ * traps, as it would into nvidia-uvm's fault handler, and brings the page back. */
+#define CPU_BIT 1ull
+#define MAX_REGIONS 8192
+
+struct region {
+    uintptr_t base; /* 0: a free entry */
+    uint64_t npages, page_nbytes;
+    uint64_t *where;
+    const uint8_t *read_mostly; /* a flag a page */
+    uint64_t faults;
+};
+
+static struct region regions[MAX_REGIONS];
+static int nregions;
+static atomic_flag busy = ATOMIC_FLAG_INIT;
+static struct sigaction previous;
+
+/* A spin lock, because a signal handler takes it. No holder touches managed memory, so no holder can trap here. */
+static void lock(void)
+{
+    while (atomic_flag_test_and_set_explicit(&busy, memory_order_acquire))
+        sched_yield();
+}
+
+static void unlock(void)
+{
+    atomic_flag_clear_explicit(&busy, memory_order_release);
+}
+
+static int protection(uint64_t where)
+{
+    if (!(where & CPU_BIT))
+        return PROT_NONE;
+    return where == CPU_BIT ? PROT_READ | PROT_WRITE : PROT_READ;
+}
+
+static void protect(const struct region *region, uint64_t first, uint64_t npages)
+{
+    mprotect((void *)(region->base + first * region->page_nbytes), npages * region->page_nbytes,
+             protection(region->where[first]));
+}
+
+static struct region *holding(uintptr_t address)
+{
+    for (int i = 0; i < nregions; ++i)
+        if (regions[i].base != 0 && address - regions[i].base < regions[i].npages * regions[i].page_nbytes)
+            return &regions[i];
+    return NULL;
+}
+
+/* Whether `address` is managed memory; then the CPU has its page now. */
+static int serve(uintptr_t address)
+{
+    lock();
+    struct region *region = holding(address);
+    if (region != NULL) {
+        uint64_t page = (address - region->base) / region->page_nbytes, where = region->where[page];
+        if (where != CPU_BIT) { /* else another thread was served in between */
+            int copy = !(where & CPU_BIT) && where != 0 && region->read_mostly[page];
+            region->where[page] = copy ? where | CPU_BIT : CPU_BIT;
+            region->faults += 1;
+        }
+        protect(region, page, 1);
+    }
+    unlock();
+    return region != NULL;
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    int kept = errno, served = info->si_code == SEGV_ACCERR && serve((uintptr_t)info->si_addr);
+    errno = kept;
+    if (served)
+        return;
+    if (previous.sa_flags & SA_SIGINFO && previous.sa_sigaction != NULL) {
+        previous.sa_sigaction(number, info, context);
+    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+        previous.sa_handler(number);
+    } else { /* the access is repeated and meets the default action */
+        signal(SIGSEGV, SIG_DFL);
+    }
+}
+
+/* Installed anew for every region that is the only one: a program may have set its own handler since. */
+static void take_faults(void)
+{
+    struct sigaction current, own = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    sigaction(SIGSEGV, NULL, &current);
+    if (current.sa_flags & SA_SIGINFO && current.sa_sigaction == on_fault)
+        return;
+    previous = current;
+    sigemptyset(&own.sa_mask);
+    sigaction(SIGSEGV, &own, NULL);
+}
+
+/* The number of a new region, all of it nowhere yet and inaccessible, or -1 where there is no room for one. */
+EXPORT int dmaproof_region_add(uintptr_t base, uint64_t npages, uint64_t page_nbytes, uint64_t *where,
+                               const uint8_t *read_mostly)
+{
+    int number = 0;
+    lock();
+    while (number < nregions && regions[number].base != 0)
+        ++number;
+    if (number < MAX_REGIONS) {
+        regions[number] = (struct region){base, npages, page_nbytes, where, read_mostly, 0};
+        if (number == nregions)
+            ++nregions;
+        mprotect((void *)base, npages * page_nbytes, PROT_NONE);
+    }
+    unlock();
+    if (number == MAX_REGIONS)
+        return -1;
+    take_faults();
+    return number;
+}
+
+EXPORT void dmaproof_region_remove(int number)
+{
+    lock();
+    regions[number].base = 0;
+    unlock();
+}
+
+/* Each page's word becomes (word & keep) | set, and the CPU's access follows. */
+EXPORT void dmaproof_region_move(int number, uint64_t first, uint64_t npages, uint64_t keep, uint64_t set)
+{
+    lock();
+    struct region *region = &regions[number];
+    uint64_t start = first;
+    for (uint64_t page = first; page < first + npages; ++page) {
+        region->where[page] = (region->where[page] & keep) | set;
+        if (protection(region->where[page]) != protection(region->where[start])) {
+            protect(region, start, page - start);
+            start = page;
+        }
+    }
+    if (npages != 0)
+        protect(region, start, first + npages - start);
+    unlock();
+}
+
+EXPORT uint64_t dmaproof_region_faults(int number)
+{
+    return regions[number].faults;
 }

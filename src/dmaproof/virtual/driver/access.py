@@ -1,0 +1,190 @@
+"""How an operation reaches memory: which path each address means, what the machine says becomes of the traffic, and
+what it costs. One object an operation; every wire request of the driver is made here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.chunks import Bytes, Memory, Mirror, Nowhere
+from dmaproof.virtual.driver.clock import Leg
+from dmaproof.virtual.driver.driver import Driver
+from dmaproof.virtual.driver.errors import GPU_LOST, CuResult, DriverError, NeverCompletesError
+from dmaproof.virtual.driver.gpus import Context, Device
+from dmaproof.virtual.driver.host import SystemMemory
+from dmaproof.virtual.driver.pages import ManagedPages
+from dmaproof.virtual.driver.residence import touch
+from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, PageFault
+
+Access = Literal["read", "write", "atomic"]
+Engine = Literal["ce", "sm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``nbytes`` of ``memory`` from ``offset`` on, as one GPU sees them."""
+
+    memory: Memory
+    offset: int
+    nbytes: int
+
+    def read(self, offset: int = 0, nbytes: int | None = None) -> Bytes:
+        return self.memory.read(self.offset + offset, self.nbytes - offset if nbytes is None else nbytes)
+
+    def write(self, offset: int, data: Bytes) -> None:
+        self.memory.write(self.offset + offset, data)
+
+
+class Operation:
+    """One operation of ``context``'s GPU on ``engine``. ``legs`` and ``extra_ns`` gather its cost."""
+
+    def __init__(self, driver: Driver, context: Context, engine: Engine) -> None:
+        self.driver, self.context, self.engine = driver, context, engine
+        self.device = context.device
+        self.legs: list[Leg] = []
+        self.extra_ns = 0.0
+        self._present: set[str] = set()
+        self._faulted: set[tuple[int, int]] = set()
+
+    def end(self, ready_ns: float, queued_ns: float) -> float:
+        """The modelled end, now that all of the operation's traffic is known."""
+        return self.driver.clock.carry_out(ready_ns, queued_ns, self.legs, self.extra_ns)
+
+    def span(self, va: int, nbytes: int, access: Access) -> Span:
+        """Memory as a kernel reaches it. Raises DriverError ILLEGAL_ADDRESS, which ends the context."""
+        found = self.driver.space.find(va)
+        if found is None:
+            return self._system(va, nbytes, access)
+        if va + nbytes > found.end:
+            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+        offset = va - found.va
+        if isinstance(found.memory, ManagedPages):
+            touch(self, found.memory, found.va, offset, nbytes, access)
+            return Span(found.memory, offset, nbytes)
+        if found.kind != "device":
+            return Span(self.remote(found, None, va, nbytes, access), offset, nbytes)
+        owner = self.driver.devices[found.gpu]
+        if owner is self.device:
+            self.local(nbytes)
+            return Span(found.memory, offset, nbytes)
+        if owner.ordinal not in self.context.peers:
+            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+        return Span(self.remote(found, owner, va, nbytes, access), offset, nbytes)
+
+    def _system(self, va: int, nbytes: int, access: Access) -> Span:
+        """Memory that CUDA did not hand out: the program's own, where the node's addressing reaches it."""
+        addressing = self.driver.fabric.node.addressing
+        if addressing not in ("hmm", "ats") or self.driver.space.is_device_address(va) or va == 0:
+            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+        memory = SystemMemory(va)
+        if nbytes:  # nothing there is a fault that the kernel cannot serve either
+            memory.read(0, 1)
+            memory.read(nbytes - 1, 1)
+        self.fault_once(va, nbytes, access)
+        if addressing == "hmm":  # the pages have come to the GPU
+            self.local(nbytes)
+            return Span(memory, 0, nbytes)
+        source, target = (None, self.device) if access == "read" else (self.device, None)
+        outcome = self.dma(self.device, source, target, nbytes, va)
+        return Span(Nowhere() if outcome.effect in ("dropped", "mirrored") else memory, 0, nbytes)
+
+    def fault_once(self, va: int, nbytes: int, access: Access) -> None:
+        """A page fault on system memory, at an operation's first touch of a range."""
+        if (va, nbytes) not in self._faulted and nbytes:
+            self._faulted.add((va, nbytes))
+            self.fault(self.device, va, nbytes, access, "system", self.device.bdf)
+
+    def local(self, nbytes: int) -> None:
+        """Traffic within the GPU: no link carries it, but the GPU must be there.
+
+        The far end is no link away, so nothing but its duration counts, and that is never below the latency.
+        """
+        self.check_present(self.device)
+        fabric = self.driver.fabric
+        ns = nbytes / fabric.rate_GBps(self.device, self.device)
+        latency = fabric.latency_ns(self.device, self.device)
+        self.legs.append(Leg(fabric.resources(self.device, self.device), max(ns, latency), 0.0))
+
+    def remote(self, found: Allocation, owner: Device | None, va: int, nbytes: int, access: Access) -> Memory:
+        """The memory that the GPU reaches at ``va`` of ``found``, which ``owner`` (None: the host) holds."""
+        source, target = (owner, self.device) if access == "read" else (self.device, owner)
+        outcome = self.dma(self.device, source, target, nbytes, va)
+        return settle(found, self.device, outcome, access)
+
+    def dma(self, requester: Device, source: Device | None, target: Device | None, nbytes: int, va: int) -> DmaOutcome:
+        """Ask what becomes of a transfer and book its cost. Raises what ends the operation."""
+        outcome = self.driver.link.dma(
+            Dma(
+                requester=requester.bdf,
+                engine=self.engine,
+                source=place(source),
+                target=place(target),
+                nbytes=nbytes,
+                va=va,
+            )
+        )
+        if outcome.effect == "never":
+            raise NeverCompletesError
+        if outcome.effect == "lost":
+            self._lost(requester, source, target)
+        fabric = self.driver.fabric
+        rate = outcome.bandwidth_GBps or fabric.rate_GBps(source, target)
+        latency = outcome.latency_ns or fabric.latency_ns(source, target)
+        self.legs.append(Leg(fabric.resources(source, target), nbytes / rate, latency))
+        return outcome
+
+    def fault(
+        self,
+        device: Device,
+        va: int,
+        nbytes: int,
+        access: Literal["read", "write", "atomic", "prefetch"],
+        space: Literal["managed", "system"],
+        toward: str,
+    ) -> None:
+        """Have UVM serve a page fault of ``device``. Raises what ends the operation."""
+        outcome = self.driver.link.fault(
+            PageFault(gpu=device.bdf, va=va, nbytes=nbytes, access=access, space=space, toward=toward)
+        )
+        if outcome.effect == "replaying":
+            raise NeverCompletesError
+        if outcome.effect == "fatal":
+            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+        if outcome.effect == "lost":
+            self._lost(device)
+        self.extra_ns += outcome.duration_ns
+
+    def check_present(self, device: Device) -> None:
+        """Asked once an operation and GPU: a GPU that fell off the bus runs nothing."""
+        if device.bdf not in self._present:
+            if self.driver.link.inquire(device.bdf).state == "lost":
+                self._lost(device)
+            self._present.add(device.bdf)
+
+    def _lost(self, *involved: Device | None) -> None:
+        """Contexts of every GPU that is gone die, and the operation's own with them."""
+        for device in involved:
+            context = device.context if device is not None else None
+            if device is None or context is None or context is self.context:
+                continue
+            if self.driver.link.inquire(device.bdf).state == "lost":
+                context.fail(GPU_LOST)
+        raise DriverError(GPU_LOST)
+
+
+def settle(found: Allocation, by: Device, outcome: DmaOutcome, access: Access) -> Memory:
+    """The memory that ``by`` sees at ``found``, after the machine said where its transfer goes."""
+    if outcome.effect == "dropped":
+        return Nowhere()
+    if access == "read":
+        return found.seen_by(by.ordinal)
+    if outcome.effect == "mirrored":
+        return found.mirrors.setdefault(by.ordinal, Mirror(found.memory, found.nbytes))
+    found.mirrors.pop(by.ordinal, None)
+    return found.memory
+
+
+def place(device: Device | None) -> str:
+    """A place as the wire names it."""
+    return HOST if device is None else device.bdf

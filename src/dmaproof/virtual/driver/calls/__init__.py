@@ -1,0 +1,37 @@
+"""The driver API, one subject a module. Importing this package registers every call (abi.call)."""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.calls import (
+    advice,
+    attributes,
+    context,
+    copying,
+    device,
+    event,
+    general,
+    host_memory,
+    launch,
+    memory,
+    module,
+    pointer,
+    pool,
+    stream,
+)
+
+__all__ = [
+    "advice",
+    "attributes",
+    "context",
+    "copying",
+    "device",
+    "event",
+    "general",
+    "host_memory",
+    "launch",
+    "memory",
+    "module",
+    "pointer",
+    "pool",
+    "stream",
+]

@@ -1,0 +1,132 @@
+"""Advice to UVM, prefetching, and what UVM was told about a range."""
+
+from __future__ import annotations
+
+import ctypes
+
+from dmaproof.virtual.driver.abi import call
+from dmaproof.virtual.driver.access import Operation, place
+from dmaproof.virtual.driver.driver import driver
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.gpus import Context, Device
+from dmaproof.virtual.driver.pages import CPU, NOT_SET, ManagedPages, Range, bit
+from dmaproof.virtual.driver.residence import prefetch
+
+# CUmemLocationType, CUmem_advise, CUmem_range_attribute (cuda.h)
+_DEVICE, _HOST = 1, 2
+_SET_READ_MOSTLY, _UNSET_READ_MOSTLY, _SET_PREFERRED, _UNSET_PREFERRED = 1, 2, 3, 4
+_SET_ACCESSED_BY, _UNSET_ACCESSED_BY = 5, 6
+_READ_MOSTLY, _PREFERRED, _ACCESSED_BY, _LAST_PREFETCH = 1, 2, 3, 4
+_PREFERRED_TYPE, _PREFERRED_ID, _LAST_PREFETCH_TYPE, _LAST_PREFETCH_ID = 5, 6, 7, 8
+
+
+def _location(packed: int) -> Device | None:
+    """The GPU that a CUmemLocation names, None for the host."""
+    kind, number = packed & 0xFFFFFFFF, packed >> 32
+    if kind == _DEVICE:
+        return driver().device(number)
+    if kind == _HOST:
+        return None
+    raise not_supported(f"memory location of type {kind}: only DEVICE (1) and HOST (2)")
+
+
+def _managed(va: int, nbytes: int) -> tuple[ManagedPages, Range, int] | None:
+    """The pages of a range, and where its allocation begins; None where CUDA did not hand it out."""
+    found = driver().space.find(va)
+    if found is None:
+        return None
+    if not isinstance(found.memory, ManagedPages) or not nbytes or va + nbytes > found.end:
+        raise DriverError(CuResult.INVALID_VALUE)
+    return found.memory, found.memory.pages(va - found.va, nbytes), found.va
+
+
+@call("cuMemPrefetchAsync", "QzLIp", since=12020)
+def cu_mem_prefetch_async(va: int, nbytes: int, location: int, flags: int, stream: int) -> None:
+    if flags:
+        raise DriverError(CuResult.INVALID_VALUE)
+    state, target, on, known = driver(), _location(location), driver().stream(stream), _managed(va, nbytes)
+    if known is None and state.fabric.node.addressing not in ("hmm", "ats"):
+        raise DriverError(CuResult.INVALID_VALUE)
+
+    def run(ready_ns: float, queued_ns: float) -> float:
+        assert isinstance(on.context, Context)  # noqa: S101
+        operation = Operation(state, on.context, "ce")
+        if known is None:
+            operation.fault(target or operation.device, va, nbytes, "prefetch", "system", place(target))
+            state.prefetched.append((va, va + nbytes, CPU if target is None else target.ordinal))
+        else:
+            pages, touched, base = known
+            prefetch(operation, pages, base, touched, target)
+        return operation.end(ready_ns, queued_ns)
+
+    state.queue(on, run)
+
+
+@call("cuMemAdvise", "QziL", since=12020)
+def cu_mem_advise(va: int, nbytes: int, advice: int, location: int) -> None:
+    known = _managed(va, nbytes)
+    if known is None:
+        raise not_supported("cuMemAdvise on memory that CUDA did not hand out")
+    pages, touched, _ = known
+    part = touched.slice
+    if advice in (_SET_READ_MOSTLY, _UNSET_READ_MOSTLY):
+        pages.read_mostly[part] = int(advice == _SET_READ_MOSTLY)
+    elif advice in (_SET_PREFERRED, _UNSET_PREFERRED):
+        pages.preferred[part] = _ordinal(_location(location)) if advice == _SET_PREFERRED else NOT_SET
+    elif advice in (_SET_ACCESSED_BY, _UNSET_ACCESSED_BY):
+        device = _location(location)
+        if device is not None:  # the CPU can always access
+            word = pages.accessed_by.dtype.type(bit(device.ordinal))
+            pages.accessed_by[part] = pages.accessed_by[part] & ~word | (word if advice == _SET_ACCESSED_BY else 0)
+    else:
+        raise DriverError(CuResult.INVALID_VALUE)
+
+
+def _ordinal(device: Device | None) -> int:
+    return CPU if device is None else device.ordinal
+
+
+@call("cuMemRangeGetAttribute", "pziQz")
+def cu_mem_range_get_attribute(data: int, room: int, attribute: int, va: int, nbytes: int) -> None:
+    if attribute == _ACCESSED_BY:
+        raise not_supported("cuMemRangeGetAttribute ACCESSED_BY")
+    if not data or room != ctypes.sizeof(ctypes.c_int):
+        raise DriverError(CuResult.INVALID_VALUE)
+    ctypes.c_int.from_address(data).value = _answer(attribute, *_of_range(va, nbytes))
+
+
+def _of_range(va: int, nbytes: int) -> tuple[bool, int, int]:
+    """Of all pages of the range alike: read-mostly, preferred location, location of the last prefetch."""
+    known = _managed(va, nbytes)
+    if known is None:
+        return False, NOT_SET, _prefetched(va, nbytes)
+    pages, touched, _ = known
+    preferred, last = set(pages.preferred[touched.slice].tolist()), set(pages.prefetched[touched.slice].tolist())
+    return (
+        bool(pages.read_mostly[touched.slice].all()),
+        preferred.pop() if len(preferred) == 1 else NOT_SET,
+        last.pop() if len(last) == 1 else NOT_SET,
+    )
+
+
+def _prefetched(va: int, nbytes: int) -> int:
+    """Where the program's own memory was last sent, if all of the range was sent there at once."""
+    if driver().fabric.node.addressing not in ("hmm", "ats"):
+        raise DriverError(CuResult.INVALID_VALUE)
+    for start, end, where in reversed(driver().prefetched):
+        if start < va + nbytes and va < end:
+            return where if start <= va and va + nbytes <= end else NOT_SET
+    return NOT_SET
+
+
+def _answer(attribute: int, read_mostly: bool, preferred: int, last: int) -> int:
+    if attribute == _READ_MOSTLY:
+        return int(read_mostly)
+    if attribute in (_PREFERRED, _LAST_PREFETCH):
+        return preferred if attribute == _PREFERRED else last
+    if attribute in (_PREFERRED_TYPE, _LAST_PREFETCH_TYPE):
+        where = preferred if attribute == _PREFERRED_TYPE else last
+        return 0 if where == NOT_SET else _HOST if where == CPU else _DEVICE
+    if attribute in (_PREFERRED_ID, _LAST_PREFETCH_ID):
+        return max(preferred if attribute == _PREFERRED_ID else last, 0)
+    raise DriverError(CuResult.INVALID_VALUE)

@@ -1,0 +1,128 @@
+"""Copies and fills. The synchronous ones run on the legacy default stream and wait for it."""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.abi import call
+from dmaproof.virtual.driver.copies import queue_copy, queue_fill
+from dmaproof.virtual.driver.driver import driver
+from dmaproof.virtual.driver.errors import CuResult, DriverError
+from dmaproof.virtual.driver.gpus import Context
+from dmaproof.virtual.driver.streams import Stream
+
+
+def _copy_and_wait(target: int, source: int, nbytes: int) -> None:
+    state = driver()
+    stream = state.stream(0)
+    queue_copy(state, stream, target, source, nbytes)
+    state.synchronize(stream)
+
+
+@call("cuMemcpy", "QQz")
+def cu_memcpy(target: int, source: int, nbytes: int) -> None:
+    _copy_and_wait(target, source, nbytes)
+
+
+@call("cuMemcpyHtoD", "QQz", since=3020)
+def cu_memcpy_htod(target: int, source: int, nbytes: int) -> None:
+    _copy_and_wait(_known(target), source, nbytes)
+
+
+@call("cuMemcpyDtoH", "QQz", since=3020)
+def cu_memcpy_dtoh(target: int, source: int, nbytes: int) -> None:
+    _copy_and_wait(target, _known(source), nbytes)
+
+
+@call("cuMemcpyDtoD", "QQz", since=3020)
+def cu_memcpy_dtod(target: int, source: int, nbytes: int) -> None:
+    _copy_and_wait(_known(target), _known(source), nbytes)
+
+
+@call("cuMemcpyAsync", "QQzp")
+def cu_memcpy_async(target: int, source: int, nbytes: int, stream: int) -> None:
+    queue_copy(driver(), driver().stream(stream), target, source, nbytes)
+
+
+@call("cuMemcpyHtoDAsync", "QQzp", since=3020)
+def cu_memcpy_htod_async(target: int, source: int, nbytes: int, stream: int) -> None:
+    queue_copy(driver(), driver().stream(stream), _known(target), source, nbytes)
+
+
+@call("cuMemcpyDtoHAsync", "QQzp", since=3020)
+def cu_memcpy_dtoh_async(target: int, source: int, nbytes: int, stream: int) -> None:
+    queue_copy(driver(), driver().stream(stream), target, _known(source), nbytes)
+
+
+@call("cuMemcpyDtoDAsync", "QQzp", since=3020)
+def cu_memcpy_dtod_async(target: int, source: int, nbytes: int, stream: int) -> None:
+    queue_copy(driver(), driver().stream(stream), _known(target), _known(source), nbytes)
+
+
+@call("cuMemcpyPeer", "QpQpz")
+def cu_memcpy_peer(target: int, target_context: int, source: int, source_context: int, nbytes: int) -> None:
+    _on(target_context, target)
+    _on(source_context, source)
+    _copy_and_wait(target, source, nbytes)
+
+
+@call("cuMemcpyPeerAsync", "QpQpzp")
+def cu_memcpy_peer_async(
+    target: int, target_context: int, source: int, source_context: int, nbytes: int, stream: int
+) -> None:
+    _on(target_context, target)
+    _on(source_context, source)
+    queue_copy(driver(), driver().stream(stream), target, source, nbytes)
+
+
+def _known(va: int) -> int:
+    """``va`` where CUDA knows it as a device address: memory of its own, or host memory mapped for devices."""
+    if driver().space.find(va) is None:
+        raise DriverError(CuResult.INVALID_VALUE)
+    return va
+
+
+def _on(context: int, va: int) -> None:
+    """``va`` must be memory of the context's device (or one that all devices share)."""
+    device = driver().handles.get(context, Context).device
+    found = driver().space.find(va)
+    if found is None or (found.kind == "device" and found.gpu != device.ordinal):
+        raise DriverError(CuResult.INVALID_VALUE)
+
+
+def _fill(va: int, unit: bytes, count: int, stream: Stream) -> None:
+    queue_fill(driver(), stream, va, unit, count)
+
+
+def _fill_and_wait(va: int, unit: bytes, count: int) -> None:
+    stream = driver().stream(0)
+    _fill(va, unit, count, stream)
+    driver().synchronize(stream)
+
+
+@call("cuMemsetD8", "QBz", since=3020)
+def cu_memset_d8(va: int, value: int, count: int) -> None:
+    _fill_and_wait(va, value.to_bytes(1, "little"), count)
+
+
+@call("cuMemsetD16", "QHz", since=3020)
+def cu_memset_d16(va: int, value: int, count: int) -> None:
+    _fill_and_wait(va, value.to_bytes(2, "little"), count)
+
+
+@call("cuMemsetD32", "QIz", since=3020)
+def cu_memset_d32(va: int, value: int, count: int) -> None:
+    _fill_and_wait(va, value.to_bytes(4, "little"), count)
+
+
+@call("cuMemsetD8Async", "QBzp")
+def cu_memset_d8_async(va: int, value: int, count: int, stream: int) -> None:
+    _fill(va, value.to_bytes(1, "little"), count, driver().stream(stream))
+
+
+@call("cuMemsetD16Async", "QHzp")
+def cu_memset_d16_async(va: int, value: int, count: int, stream: int) -> None:
+    _fill(va, value.to_bytes(2, "little"), count, driver().stream(stream))
+
+
+@call("cuMemsetD32Async", "QIzp")
+def cu_memset_d32_async(va: int, value: int, count: int, stream: int) -> None:
+    _fill(va, value.to_bytes(4, "little"), count, driver().stream(stream))

@@ -1,0 +1,76 @@
+"""Events, on the modelled clock."""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.abi import call, put_float, put_u64
+from dmaproof.virtual.driver.driver import driver
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.gpus import Context
+from dmaproof.virtual.driver.streams import Event
+
+_BLOCKING_SYNC, _DISABLE_TIMING, _INTERPROCESS = 1, 2, 4
+
+
+@call("cuEventCreate", "pI")
+def cu_event_create(target: int, flags: int) -> None:
+    if flags & _INTERPROCESS:
+        raise not_supported("cuEventCreate with CU_EVENT_INTERPROCESS")
+    if flags & ~(_BLOCKING_SYNC | _DISABLE_TIMING):
+        raise DriverError(CuResult.INVALID_VALUE)
+    put_u64(target, driver().handles.add(Event(driver().context(), flags)))
+
+
+@call("cuEventDestroy", "p")
+def cu_event_destroy(handle: int) -> None:
+    driver().handles.get(handle, Event)
+    driver().handles.remove(handle)
+
+
+@call("cuEventRecord", "pp")
+def cu_event_record(handle: int, stream: int) -> None:
+    event, on = driver().handles.get(handle, Event), driver().stream(stream)
+    if event.context is not on.context:
+        raise DriverError(CuResult.INVALID_HANDLE)
+    event.recorded = driver().queue(on, lambda ready_ns, _: ready_ns)
+
+
+@call("cuEventRecordWithFlags", "ppI")
+def cu_event_record_with_flags(handle: int, stream: int, flags: int) -> None:
+    if flags:
+        raise not_supported(f"cuEventRecordWithFlags with flags {flags:#x}")
+    cu_event_record(handle, stream)
+
+
+def _event(handle: int) -> Event:
+    event = driver().handles.get(handle, Event)
+    assert isinstance(event.context, Context)  # noqa: S101
+    event.context.check()
+    return event
+
+
+@call("cuEventSynchronize", "p")
+def cu_event_synchronize(handle: int) -> None:
+    event = _event(handle)
+    recorded = event.recorded
+    if recorded is not None and isinstance(event.context, Context):
+        driver().wait(event.context, lambda: recorded.done)
+        driver().clock.observed(recorded.end_ns)
+
+
+@call("cuEventQuery", "p")
+def cu_event_query(handle: int) -> None:
+    recorded = _event(handle).recorded
+    if recorded is not None:
+        if not recorded.done:
+            raise DriverError(CuResult.NOT_READY)
+        driver().clock.observed(recorded.end_ns)
+
+
+@call("cuEventElapsedTime", "ppp")
+def cu_event_elapsed_time(target: int, start: int, end: int) -> None:
+    first, last = _event(start), _event(end)
+    if not (first.timed and last.timed) or first.recorded is None or last.recorded is None:
+        raise DriverError(CuResult.INVALID_HANDLE)
+    if not (first.recorded.done and last.recorded.done):
+        raise DriverError(CuResult.NOT_READY)
+    put_float(target, (last.recorded.end_ns - first.recorded.end_ns) / 1e6)

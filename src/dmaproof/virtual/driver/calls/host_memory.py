@@ -1,0 +1,90 @@
+"""Page-locked host memory: real memory of this process that every GPU can reach."""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.abi import call, put_u32, put_u64
+from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.driver import driver
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.host import READ_WRITE, MappedMemory, map_anonymous, readable
+from dmaproof.virtual.driver.release import release
+
+_PORTABLE, _DEVICEMAP, _WRITECOMBINED = 1, 2, 4
+_PAGE = 4096
+
+
+def allocate_pinned(target: int, nbytes: int, flags: int) -> None:
+    if not nbytes or flags & ~(_PORTABLE | _DEVICEMAP | _WRITECOMBINED):
+        raise DriverError(CuResult.INVALID_VALUE)
+    state = driver()
+    ordinal = state.context().device.ordinal
+    length = -(-nbytes // _PAGE) * _PAGE
+    memory = MappedMemory(map_anonymous(length, READ_WRITE), length)
+    put_u64(target, state.space.add(Allocation(memory.address, nbytes, "pinned", ordinal, memory, flags)).va)
+
+
+@call("cuMemHostAlloc", "pzI")
+def cu_mem_host_alloc(target: int, nbytes: int, flags: int) -> None:
+    allocate_pinned(target, nbytes, flags)
+
+
+@call("cuMemAllocHost", "pz", since=3020)
+def cu_mem_alloc_host(target: int, nbytes: int) -> None:
+    allocate_pinned(target, nbytes, 0)
+
+
+@call("cuMemFreeHost", "p")
+def cu_mem_free_host(address: int) -> None:
+    """Waits for the device first: a transfer in flight may use the memory."""
+    state = driver()
+    context = state.devices[state.space.at(address, "pinned").gpu].context
+    if context is not None:
+        state.synchronize_context(context)
+    release(state, state.space.at(address, "pinned"))
+
+
+@call("cuMemHostRegister", "pzI")
+def cu_mem_host_register(address: int, nbytes: int, flags: int) -> None:
+    if flags & ~(_PORTABLE | _DEVICEMAP):
+        raise not_supported(f"cuMemHostRegister with flags {flags:#x}: only PORTABLE and DEVICEMAP")
+    state = driver()
+    if state.space.find(address) or state.space.find(address + nbytes - 1):
+        raise DriverError(CuResult.HOST_MEMORY_ALREADY_REGISTERED)
+    if not address or not nbytes or not readable(address, nbytes):
+        raise DriverError(CuResult.INVALID_VALUE)
+    ordinal = state.context().device.ordinal
+    state.space.add(Allocation(address, nbytes, "registered", ordinal, MappedMemory(address, nbytes), flags))
+
+
+@call("cuMemHostUnregister", "p")
+def cu_mem_host_unregister(address: int) -> None:
+    state = driver()
+    try:
+        found = state.space.at(address, "registered")
+    except DriverError:
+        raise DriverError(CuResult.HOST_MEMORY_NOT_REGISTERED) from None
+    context = state.devices[found.gpu].context
+    if context is not None:
+        state.synchronize_context(context)
+    release(state, found)
+
+
+@call("cuMemHostGetDevicePointer", "ppI", since=3020)
+def cu_mem_host_get_device_pointer(target: int, address: int, flags: int) -> None:
+    """With unified addressing the device uses the host's address."""
+    if flags or _host(address) is None:
+        raise DriverError(CuResult.INVALID_VALUE)
+    put_u64(target, address)
+
+
+@call("cuMemHostGetFlags", "pp")
+def cu_mem_host_get_flags(target: int, address: int) -> None:
+    found = _host(address)
+    if found is None:
+        raise DriverError(CuResult.INVALID_VALUE)
+    put_u32(target, found.flags)
+
+
+def _host(address: int) -> Allocation | None:
+    found = driver().space.find(address)
+    return found if found and found.kind in ("pinned", "registered") else None

@@ -1,0 +1,72 @@
+"""Device and managed memory: allocating, freeing, asking about it."""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.abi import call, put_u64
+from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.chunks import DeviceMemory
+from dmaproof.virtual.driver.driver import driver
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.gpus import Device
+from dmaproof.virtual.driver.pages import ManagedPages
+from dmaproof.virtual.driver.release import release
+
+_ATTACH_GLOBAL = 1
+
+
+def allocate(device: Device, nbytes: int, pool: int = 0) -> Allocation:
+    """``nbytes`` of ``device``'s memory. Raises INVALID_VALUE for none, OUT_OF_MEMORY for too many."""
+    state = driver()
+    if not nbytes:
+        raise DriverError(CuResult.INVALID_VALUE)
+    if nbytes > device.memory_nbytes - device.used_nbytes:
+        raise DriverError(CuResult.OUT_OF_MEMORY)
+    va = state.space.device_address(nbytes)
+    device.used_nbytes += nbytes
+    return state.space.add(Allocation(va, nbytes, "device", device.ordinal, DeviceMemory(nbytes), pool=pool))
+
+
+@call("cuMemAlloc", "pz", since=3020)
+def cu_mem_alloc(target: int, nbytes: int) -> None:
+    put_u64(target, allocate(driver().context().device, nbytes).va)
+
+
+@call("cuMemAllocManaged", "pzI")
+def cu_mem_alloc_managed(target: int, nbytes: int, flags: int) -> None:
+    if not nbytes:
+        raise DriverError(CuResult.INVALID_VALUE)
+    if flags != _ATTACH_GLOBAL:
+        raise not_supported(f"managed memory with flags {flags:#x}: only CU_MEM_ATTACH_GLOBAL (1)")
+    state, pages = driver(), ManagedPages(nbytes)
+    ordinal = state.context().device.ordinal
+    put_u64(target, state.space.add(Allocation(pages.cpu_address, nbytes, "managed", ordinal, pages)).va)
+
+
+@call("cuMemFree", "p", since=3020)
+def cu_mem_free(va: int) -> None:
+    """Waits for the device, as the real one does: work in flight may use the memory."""
+    if not va:
+        return
+    state = driver()
+    found = state.space.at(va, "device", "managed")
+    context = state.devices[found.gpu].context
+    if context is not None:
+        state.synchronize_context(context)
+    release(state, state.space.at(va, "device", "managed"))
+
+
+@call("cuMemGetInfo", "pp", since=3020)
+def cu_mem_get_info(free: int, total: int) -> None:
+    device = driver().context().device
+    put_u64(free, device.memory_nbytes - device.used_nbytes)
+    put_u64(total, device.memory_nbytes)
+
+
+@call("cuMemGetAddressRange", "ppQ", since=3020)
+def cu_mem_get_address_range(base: int, nbytes: int, va: int) -> None:
+    found = driver().space.find(va)
+    if found is None:
+        raise DriverError(CuResult.INVALID_VALUE)
+    for target, value in ((base, found.va), (nbytes, found.nbytes)):
+        if target:
+            put_u64(target, value)

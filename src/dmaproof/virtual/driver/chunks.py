@@ -1,0 +1,164 @@
+"""The contents of GPU memory: 2 MiB chunks that are shared by reference, so that copying and filling large buffers
+costs a list of references, and bytes are made only where something looks at them.
+
+Every memory has ``read(offset, nbytes)`` and ``write(offset, data)`` over numpy uint8; ``copy`` moves between any two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+CHUNK = 2 << 20
+
+
+class Memory(Protocol):
+    """``read`` may return a view that later writes change; ``write`` copies."""
+
+    def read(self, offset: int, nbytes: int) -> Bytes: ...
+
+    def write(self, offset: int, data: Bytes) -> None: ...
+
+
+class Chunk:
+    """Up to CHUNK bytes. A shared chunk is never written again; its bytes may not have been made yet."""
+
+    __slots__ = ("_array", "_make", "shared")
+
+    def __init__(self, array: Bytes | None = None, make: Callable[[], Bytes] | None = None) -> None:
+        self._array, self._make, self.shared = array, make, make is not None
+
+    def bytes(self) -> Bytes:
+        if self._array is None:
+            assert self._make is not None  # noqa: S101 - a chunk has bytes or a way to make them
+            self._array = self._make()
+        return self._array
+
+
+@lru_cache(maxsize=512)
+def filled(unit: bytes, nbytes: int) -> Chunk:
+    """A chunk of ``nbytes`` that repeats ``unit``."""
+    return Chunk(make=lambda: np.frombuffer(unit * (nbytes // len(unit)), np.uint8))
+
+
+class DeviceMemory:
+    """``nbytes`` of GPU memory, zero at first (the driver scrubs what it hands out)."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        sizes = [CHUNK] * (nbytes // CHUNK) + ([nbytes % CHUNK] if nbytes % CHUNK else [])
+        self.chunks = [filled(b"\0", size) for size in sizes]
+
+    def pieces(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, int]]:
+        """(chunk number, start in it, length) of the range, in order."""
+        end = offset + nbytes
+        while offset < end:
+            number, start = divmod(offset, CHUNK)
+            length = min(CHUNK - start, end - offset)
+            yield number, start, length
+            offset += length
+
+    def whole(self, number: int, start: int, length: int) -> bool:
+        return start == 0 and length == min(CHUNK, self.nbytes - number * CHUNK)
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        parts = [self.chunks[n].bytes()[s : s + length] for n, s, length in self.pieces(offset, nbytes)]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+    def write(self, offset: int, data: Bytes) -> None:
+        done = 0
+        for number, start, length in self.pieces(offset, len(data)):
+            part = data[done : done + length]
+            if self.whole(number, start, length) and self.chunks[number].shared:
+                self.chunks[number] = Chunk(part.copy())
+            else:
+                self.own(number)[start : start + length] = part
+            done += length
+
+    def own(self, number: int) -> Bytes:
+        """The bytes of chunk ``number``, to be written in place."""
+        if self.chunks[number].shared:
+            self.chunks[number] = Chunk(self.chunks[number].bytes().copy())
+        return self.chunks[number].bytes()
+
+    def share(self, number: int) -> Chunk:
+        """Chunk ``number``, for another memory to hold as well."""
+        self.chunks[number].shared = True
+        return self.chunks[number]
+
+    def fill(self, offset: int, nbytes: int, unit: bytes) -> None:
+        """Repeat ``unit`` over the range; ``offset`` and ``nbytes`` are multiples of its length."""
+        for number, start, length in self.pieces(offset, nbytes):
+            if self.whole(number, start, length):
+                self.chunks[number] = filled(unit, length)
+            else:
+                self.own(number)[start : start + length] = filled(unit, length).bytes()
+
+
+def copy(target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
+    """Move ``nbytes``; whole chunks between device memories by reference."""
+    done = 0
+    while done < nbytes:
+        to, of = target_offset + done, source_offset + done
+        length = min(CHUNK - to % CHUNK, nbytes - done)
+        if not _by_reference(target, to, source, of, length):
+            target.write(to, source.read(of, length))
+        done += length
+
+
+def _by_reference(target: Memory, to: int, source: Memory, of: int, length: int) -> bool:
+    if not isinstance(target, DeviceMemory) or not isinstance(source, DeviceMemory):
+        return False
+    whole = target.whole(to // CHUNK, to % CHUNK, length) and source.whole(of // CHUNK, of % CHUNK, length)
+    if whole:
+        target.chunks[to // CHUNK] = source.share(of // CHUNK)
+    return whole
+
+
+class Mirror:
+    """What one GPU sees of another's memory after its writes went astray: its own data where it wrote, the owner's
+    memory elsewhere. The owner sees none of it."""
+
+    def __init__(self, base: Memory, nbytes: int) -> None:
+        self._base, self._own = base, DeviceMemory(nbytes)
+        self._written = np.zeros(0, np.int64).reshape(0, 2)
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        seen = self._base.read(offset, nbytes).copy()
+        for start, end in self._written:
+            low, high = max(int(start), offset), min(int(end), offset + nbytes)
+            if low < high:
+                seen[low - offset : high - offset] = self._own.read(low, high - low)
+        return seen
+
+    def write(self, offset: int, data: Bytes) -> None:
+        self._own.write(offset, data)
+        ranges = [*((int(s), int(e)) for s, e in self._written), (offset, offset + len(data))]
+        self._written = np.array(_merged(ranges), np.int64).reshape(-1, 2)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+class Nowhere:
+    """Memory that does not answer: writes are lost, reads end in all ones, as an aborted PCIe read does."""
+
+    def read(self, offset: int, nbytes: int) -> Bytes:  # noqa: ARG002
+        return np.full(nbytes, 0xFF, np.uint8)
+
+    def write(self, offset: int, data: Bytes) -> None:  # noqa: ARG002
+        return

@@ -1,0 +1,168 @@
+"""Copies and fills by the copy engines: between which places, by whose engine, over which transfers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dmaproof.virtual.driver.access import Operation, settle
+from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, Nowhere, copy
+from dmaproof.virtual.driver.driver import Driver
+from dmaproof.virtual.driver.errors import CuResult, DriverError
+from dmaproof.virtual.driver.gpus import Context, Device
+from dmaproof.virtual.driver.host import SystemMemory, readable
+from dmaproof.virtual.driver.pages import PAGE, ManagedPages, bit
+from dmaproof.virtual.driver.streams import Run, Stream
+from dmaproof.virtual.wire import DmaOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a copy. ``found`` is None for memory that CUDA did not hand out."""
+
+    va: int
+    found: Allocation | None
+
+    @property
+    def offset(self) -> int:
+        return self.va - self.found.va if self.found else 0
+
+    @property
+    def memory(self) -> Memory:
+        return self.found.memory if self.found else SystemMemory(self.va)
+
+    def holder(self, driver: Driver) -> Device | None:
+        """The GPU that holds the memory; None for the host. Managed memory is where its first page is."""
+        if self.found is None or self.found.kind in ("pinned", "registered"):
+            return None
+        if isinstance(self.found.memory, ManagedPages):
+            word = int(self.found.memory.where[self.offset // PAGE])
+            return driver.devices[word.bit_length() - 2] if word > 1 else None
+        return driver.devices[self.found.gpu]
+
+
+def end_of_copy(driver: Driver, va: int, nbytes: int) -> End:
+    """What ``va`` names, checked when the copy is asked for. Raises DriverError INVALID_VALUE."""
+    found = driver.space.find(va)
+    if found is None:
+        if driver.space.is_device_address(va) or not readable(va, nbytes):
+            raise DriverError(CuResult.INVALID_VALUE)
+    elif va + nbytes > found.end:
+        raise DriverError(CuResult.INVALID_VALUE)
+    return End(va, found)
+
+
+def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, nbytes: int) -> None:
+    """Queue a copy of ``nbytes`` between any two addresses on ``stream``."""
+    if nbytes == 0:
+        return
+    target, source = end_of_copy(driver, target_va, nbytes), end_of_copy(driver, source_va, nbytes)
+    memory = source.memory
+    if source.found is None and not stream.idle:
+        # Pageable memory is staged before the call returns: the program may change or free it then.
+        staged = DeviceMemory(nbytes)
+        copy(staged, 0, memory, 0, nbytes)
+        memory = staged
+    driver.queue(stream, _run(driver, stream, target, source, memory, nbytes))
+    if target.found is None:
+        driver.synchronize(stream)  # a copy into pageable memory returns when it is done
+
+
+def _run(driver: Driver, stream: Stream, target: End, source: End, memory: Memory, nbytes: int) -> Run:
+    def run(ready_ns: float, queued_ns: float) -> float:
+        assert isinstance(stream.context, Context)  # noqa: S101
+        operation = Operation(driver, stream.context, "ce")
+        _populate(operation, target, nbytes)
+        to, of = _transfer(operation, target, source, memory, nbytes)
+        copy(to, target.offset, of, source.offset, nbytes)
+        return operation.end(ready_ns, queued_ns)
+
+    return run
+
+
+def _populate(operation: Operation, target: End, nbytes: int) -> None:
+    """Managed pages that are nowhere yet come to be on the GPU that the copy runs on."""
+    if target.found is not None and isinstance(target.found.memory, ManagedPages):
+        pages = target.found.memory
+        touched = pages.pages(target.offset, nbytes)
+        if not pages.where[touched.slice].any():
+            operation.fault(operation.device, target.va, nbytes, "write", "managed", operation.device.bdf)
+            pages.move(touched, bit(operation.device.ordinal))
+
+
+def _transfer(operation: Operation, target: End, source: End, memory: Memory, nbytes: int) -> tuple[Memory, Memory]:
+    """Book the transfers of the copy; the memories that bytes then move to and from."""
+    driver, device = operation.driver, operation.device
+    owner, reader = source.holder(driver), target.holder(driver)
+    if owner is None and reader is None:
+        return target.memory, memory
+    if owner is reader and owner is not None:
+        if owner is not device:
+            operation.check_present(owner)
+        operation.local(nbytes)
+        return target.memory, memory
+    if owner is None or reader is None:
+        requester = owner or reader or device
+        far = target if owner is not None else source
+        outcome = operation.dma(requester, owner, reader, nbytes, far.va)
+        return _ends(requester, owner is not None, target, source, memory, outcome)
+    return _between_gpus(operation, owner, reader, target, source, nbytes)
+
+
+def _between_gpus(
+    operation: Operation, owner: Device, reader: Device, target: End, source: End, nbytes: int
+) -> tuple[Memory, Memory]:
+    """By one transfer of the stream's GPU where it has mapped the other, else through host memory by one of each."""
+    device = operation.device
+    other = reader if device is owner else owner
+    if other.ordinal in operation.context.peers:
+        requester = device if device in (owner, reader) else owner
+        far = target if requester is owner else source
+        outcome = operation.dma(requester, owner, reader, nbytes, far.va)
+        return _ends(requester, requester is owner, target, source, source.memory, outcome)
+    effects = [
+        operation.dma(owner, owner, None, nbytes, source.va).effect,
+        operation.dma(reader, None, reader, nbytes, target.va).effect,
+    ]
+    return (target.memory if effects == ["lands", "lands"] else Nowhere()), source.memory
+
+
+def _ends(
+    requester: Device, writes: bool, target: End, source: End, memory: Memory, outcome: DmaOutcome
+) -> tuple[Memory, Memory]:
+    if writes:
+        to = settle(target.found, requester, outcome, "write") if target.found else _kept(target.memory, outcome.effect)
+        return to, memory
+    if outcome.effect == "dropped":
+        return Nowhere(), memory
+    return target.memory, source.found.seen_by(requester.ordinal) if source.found else memory
+
+
+def _kept(memory: Memory, effect: str) -> Memory:
+    return memory if effect == "lands" else Nowhere()
+
+
+def queue_fill(driver: Driver, stream: Stream, va: int, unit: bytes, nunits: int) -> None:
+    """Queue a fill of ``nunits`` times ``unit`` on ``stream``."""
+    nbytes = nunits * len(unit)
+    if va % len(unit) or end_of_copy(driver, va, nbytes or 1).found is None:
+        raise DriverError(CuResult.INVALID_VALUE)
+
+    def run(ready_ns: float, queued_ns: float) -> float:
+        assert isinstance(stream.context, Context)  # noqa: S101
+        operation = Operation(driver, stream.context, "ce")
+        span = operation.span(va, nbytes, "write")
+        fill(span.memory, span.offset, nbytes, unit)
+        return operation.end(ready_ns, queued_ns)
+
+    if nbytes:
+        driver.queue(stream, run)
+
+
+def fill(memory: Memory, offset: int, nbytes: int, unit: bytes) -> None:
+    if isinstance(memory, DeviceMemory):
+        memory.fill(offset, nbytes, unit)
+        return
+    block = DeviceMemory(nbytes)
+    block.fill(0, nbytes, unit)
+    copy(memory, offset, block, 0, nbytes)

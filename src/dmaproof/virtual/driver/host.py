@@ -1,0 +1,112 @@
+"""Memory of this process: what the driver itself mapped, and what the program got elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import numpy as np
+
+from dmaproof.virtual.driver.chunks import Bytes
+from dmaproof.virtual.driver.errors import CuResult, DriverError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+for _function in (_libc.process_vm_readv, _libc.process_vm_writev):
+    _function.restype = ctypes.c_ssize_t
+    _function.argtypes = [
+        ctypes.c_int,
+        ctypes.POINTER(_Iovec),
+        ctypes.c_ulong,
+        ctypes.POINTER(_Iovec),
+        ctypes.c_ulong,
+        ctypes.c_ulong,
+    ]
+
+
+class MappedMemory:
+    """Memory that stays mapped while anyone uses this object: ``address`` is where this process sees it."""
+
+    def __init__(self, address: int, nbytes: int) -> None:
+        self.address, self.nbytes = address, nbytes
+        self._bytes: Bytes = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        return self._bytes[offset : offset + nbytes]
+
+    def write(self, offset: int, data: Bytes) -> None:
+        self._bytes[offset : offset + len(data)] = data
+
+
+class SystemMemory:
+    """The program's own memory from ``address`` on, which may not be there at all.
+
+    The kernel moves the bytes (process_vm_readv(2) on this very process), so that a bad address is an error here as it
+    is on a device, never a crash of the driver. Raises DriverError ILLEGAL_ADDRESS.
+    """
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        data = np.empty(nbytes, np.uint8)
+        self._move(_libc.process_vm_readv, data, offset)
+        return data
+
+    def write(self, offset: int, data: Bytes) -> None:
+        self._move(_libc.process_vm_writev, np.ascontiguousarray(data), offset)
+
+    def _move(self, function: ctypes._NamedFuncPointer, data: Bytes, offset: int) -> None:
+        done = 0
+        while done < len(data):
+            left = len(data) - done
+            near, far = _Iovec(data.ctypes.data + done, left), _Iovec(self.address + offset + done, left)
+            moved = function(os.getpid(), ctypes.byref(near), 1, ctypes.byref(far), 1, 0)
+            if moved <= 0:
+                raise DriverError(CuResult.ILLEGAL_ADDRESS)
+            done += moved
+
+
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000
+_MAP_SHARED = 0x01
+NO_ACCESS, READ_WRITE = 0, 3  # PROT_NONE, PROT_READ | PROT_WRITE
+_FAILED = (1 << 64) - 1
+
+
+def map_anonymous(nbytes: int, protection: int) -> int:
+    """The address of ``nbytes`` of fresh memory (mmap(2)); DriverError OUT_OF_MEMORY."""
+    return _mapped(_libc.mmap(None, nbytes, protection, _MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0))
+
+
+def map_file(fd: int, nbytes: int, protection: int) -> int:
+    """The address of a shared mapping of the first ``nbytes`` of ``fd``; DriverError OUT_OF_MEMORY."""
+    return _mapped(_libc.mmap(None, nbytes, protection, _MAP_SHARED, fd, 0))
+
+
+def unmap(address: int, nbytes: int) -> None:
+    _libc.munmap(address, nbytes)
+
+
+def readable(address: int, nbytes: int) -> bool:
+    """Whether the first and the last byte of the program's memory there can be read."""
+    memory = SystemMemory(address)
+    try:
+        memory.read(0, 1)
+        memory.read(nbytes - 1, 1)
+    except DriverError:
+        return False
+    return True
+
+
+def _mapped(address: int | None) -> int:
+    if address is None or address == _FAILED:
+        raise DriverError(CuResult.OUT_OF_MEMORY)
+    return address

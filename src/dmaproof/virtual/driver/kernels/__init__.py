@@ -1,0 +1,11 @@
+"""Host counterparts of the kernels in dmaproof.cuda.kernels: what each computes, on simulated memory.
+
+Importing this package registers all of them.
+"""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.kernels import memory, sync
+from dmaproof.virtual.driver.kernels.counterpart import find
+
+__all__ = ["find", "memory", "sync"]

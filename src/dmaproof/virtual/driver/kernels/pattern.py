@@ -1,0 +1,31 @@
+"""The words that dmaproof_fill writes (dmaproof/cuda/kernels/pattern.cuh), by chunks, made when looked at."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dmaproof.virtual.driver.chunks import Chunk
+
+Words = npt.NDArray[np.uint32]
+
+
+def words(first: int, nwords: int, seed: int) -> Words:
+    """pattern(i, seed) for ``nwords`` indices from ``first`` on."""
+    index = np.arange(first, first + nwords, dtype=np.uint64)
+    x: Words = index.astype(np.uint32)
+    x *= np.uint32(2654435761)
+    x += (index >> np.uint64(32)).astype(np.uint32)
+    x += np.uint32(seed & 0xFFFFFFFF)
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x85EBCA6B)
+    x ^= x >> np.uint32(13)
+    return x
+
+
+@lru_cache(maxsize=512)
+def chunk(first: int, nwords: int, seed: int) -> Chunk:
+    """Those words as a chunk. The same object for the same words: equal contents are then seen without looking."""
+    return Chunk(make=lambda: words(first, nwords, seed).view(np.uint8))

@@ -1,0 +1,27 @@
+"""Giving memory back, one allocation or all of a context's."""
+
+from __future__ import annotations
+
+from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.driver import Driver
+from dmaproof.virtual.driver.gpus import Device
+from dmaproof.virtual.driver.host import MappedMemory, unmap
+from dmaproof.virtual.driver.pages import ManagedPages
+
+
+def release(driver: Driver, found: Allocation) -> None:
+    """``found`` is no memory of CUDA any more; what backed it goes back to where it came from."""
+    driver.space.remove(found)
+    if found.kind == "device":
+        driver.devices[found.gpu].used_nbytes -= found.nbytes
+    elif isinstance(found.memory, ManagedPages):
+        found.memory.close()
+    elif found.kind == "pinned" and isinstance(found.memory, MappedMemory):
+        unmap(found.memory.address, found.memory.nbytes)
+
+
+def release_memory(driver: Driver, device: Device) -> None:
+    """All that ``device``'s context allocated."""
+    for found in driver.space.all():
+        if found.gpu == device.ordinal:
+            release(driver, found)
