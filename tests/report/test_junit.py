@@ -67,7 +67,7 @@ def test_hostile_text_makes_valid_xml() -> None:
     lines = records.hostile(RIG)[1]
     for name, value in [*properties(lines, RIG), ("system-out", system_out(lines))]:
         element = ElementTree.Element("property", name=name, value=value)
-        back = ElementTree.fromstring(ElementTree.tostring(element))  # noqa: S314 - made one line above
+        back = ElementTree.fromstring(ElementTree.tostring(element))
         assert back.get("name") == name
 
 

@@ -1,7 +1,8 @@
 """The record: the JSONL stream of a run, from which every report is derived.
 
 One JSON object a line, its ``kind`` first. ``schema`` stands in the ``run`` line; a reader of another schema says so
-instead of guessing. Lines of one test come together, ``test`` last of all, so that a stream cut short holds whole tests.
+instead of guessing. Lines of one test come together, ``test`` last of all: a stream cut short holds whole tests.
+The text under a field is its meaning in docs/record.md, which is made from here.
 """
 
 from __future__ import annotations
@@ -15,28 +16,41 @@ Outcome = Literal["passed", "failed", "skipped", "error"]
 
 
 class Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class RunLine(Line):
     """First line (``event`` start) and last line (end) of a record. A record without an end line was cut short."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     kind: Literal["run"] = "run"
     event: Literal["start", "end"]
+    """Which end of the run this is."""
     schema_version: int = Field(default=SCHEMA, alias="schema")
+    """Version of this format; a reader of another one refuses the record."""
     run: str
-    time: str  # ISO 8601, UTC
+    """Name of the run: that of its folder."""
+    time: str
+    """When, ISO 8601 in UTC."""
     rig: str
+    """Id of the rig, such as ``virtual:hgx-h100``."""
     rig_kind: str
+    """``host``, ``virtual`` or ``lab``; a run on a virtual rig proves the suite, never a machine."""
     dmaproof: str
+    """Version of dmaproof that wrote the record."""
     command: tuple[str, ...] = ()
+    """The command line, word by word."""
     kernel: str = ""
+    """Release of the kernel that ran."""
     planted: tuple[str, ...] = ()
+    """Ids of the defects planted in a virtual rig: failures are then meant to happen."""
     driver: str | None = None
+    """Version of the GPU driver, null where there is none."""
     exit_status: int | None = None
+    """Exit status of the run, in its end line."""
     note: str = ""
+    """Anything else that a reader must know, such as what interrupted the run."""
 
 
 class RigLine(Line):
@@ -44,6 +58,7 @@ class RigLine(Line):
 
     kind: Literal["rig"] = "rig"
     declared: dict[str, Any]
+    """All that the rig claims, as JSON."""
 
 
 class MeasurementLine(Line):
@@ -51,19 +66,33 @@ class MeasurementLine(Line):
 
     kind: Literal["measurement"] = "measurement"
     test: str
+    """Id of the test."""
     node: str
+    """Node on which it was measured."""
     name: str
+    """What was measured, with its unit: ``bandwidth_GBps``, ``latency_ns``."""
     unit: str
+    """``GB/s`` (1e9 bytes/s), ``ns``, ..."""
     median: float
+    """Median of the samples."""
     spread: float
+    """Largest minus smallest sample."""
     count: int
+    """Number of samples."""
     samples: tuple[float, ...]
+    """Every sample, in the order taken."""
     method: str
+    """How it was measured: call or kernel, size, repetitions, clock."""
     source: str | None = None
+    """Where the bytes came from: the name of a GPU, or ``host``."""
     target: str | None = None
+    """Where the bytes went."""
     path: str | None = None
+    """What moved them: ``ce`` (copy engine) or ``sm`` (kernel)."""
     peer: bool | None = None
+    """Whether peer access was enabled."""
     direction: Literal["one", "both"] | None = None
+    """One way, or both ways at once."""
 
 
 class EvidenceLine(Line):
@@ -71,14 +100,23 @@ class EvidenceLine(Line):
 
     kind: Literal["evidence"] = "evidence"
     test: str | None
+    """Id of the test in whose window it was seen, or null."""
     source: str
+    """Which observer saw it, such as ``kmsg``."""
     node: str
+    """Node on which it was seen."""
     time_s: float
+    """Seconds on the clock of the run (CLOCK_MONOTONIC of the process that kept the record)."""
     uncertainty_s: float = 0.0
+    """How far ``time_s`` may be off: clocks of nodes differ."""
     what: str
+    """Kind of evidence: ``iommu-fault``, ``xid``, ``hang``, ``blind-spot``, ..."""
     text: str
+    """The observation itself, for people."""
     event: dict[str, Any] | None = None
+    """The decoded event of a kernel line, with the fields of ``dmaproof decode --json``."""
     data: dict[str, Any] = {}
+    """Detail that depends on ``source``."""
 
 
 class VerdictLine(Line):
@@ -86,13 +124,21 @@ class VerdictLine(Line):
 
     kind: Literal["verdict"] = "verdict"
     test: str
+    """Id of the test."""
     signature: str
+    """Name of the cause, such as ``iommu-blocks-p2p-mailbox``."""
     confidence: str
+    """``certain``, ``probable`` or ``possible``."""
     summary: str
+    """What happened, in one sentence that names the devices."""
     evidence: tuple[str, ...]
+    """Texts of the evidence that it stands on."""
     blind_spots: tuple[str, ...]
+    """What could not be seen."""
     remedy: str
+    """What to do next."""
     references: tuple[str, ...] = ()
+    """Public reports of the same failure."""
 
 
 class DeviceLine(Line):
@@ -100,9 +146,13 @@ class DeviceLine(Line):
 
     kind: Literal["device"] = "device"
     test: str
+    """Id of the test that failed."""
     bdf: str
+    """PCI address of the device."""
     state: Literal["fit", "poisoned"]
+    """Whether later tests may use it."""
     reason: str
+    """What the probe said."""
 
 
 class TestLine(Line):
@@ -111,13 +161,21 @@ class TestLine(Line):
     __test__ = False
     kind: Literal["test"] = "test"
     id: str
+    """Id of the test, the same on every machine."""
     outcome: Outcome
+    """``error``: the test could not be run as it should have been."""
     duration_s: float
+    """How long it took, seconds."""
     message: str = ""
+    """Why it failed or was skipped."""
     suite: str = ""
+    """Suite it belongs to, such as ``p2p``."""
     node: str = ""
+    """Node it ran on."""
     endpoints: tuple[str, ...] = ()
+    """PCI addresses of the devices it used."""
     catches: tuple[str, ...] = ()
+    """Words of the field failures that it would catch (``-k``)."""
 
 
 AnyLine = Annotated[

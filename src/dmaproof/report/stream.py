@@ -6,16 +6,15 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import ValidationError
 
 from dmaproof.errors import ReportError
 from dmaproof.report.files import failure
+from dmaproof.report.loaded import Record, of_kind
 from dmaproof.report.record import (
     LINE,
     SCHEMA,
@@ -28,6 +27,8 @@ from dmaproof.report.record import (
     TestLine,
     VerdictLine,
 )
+
+__all__ = ["RECORD", "Record", "RecordWriter", "encode", "read"]
 
 RECORD = "record.jsonl"
 """What the record is called in a run folder."""
@@ -126,70 +127,6 @@ def _plain(value: Any) -> Any:
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
-@dataclass(frozen=True)
-class TestRecord:
-    """All that a record holds of one test; ``test`` is None if the test did not come to its end."""
-
-    __test__ = False
-    id: str
-    test: TestLine | None
-    measurements: tuple[MeasurementLine, ...]
-    evidence: tuple[EvidenceLine, ...]
-    verdicts: tuple[VerdictLine, ...]
-    devices: tuple[DeviceLine, ...]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record as it was read. ``truncated``: its last line was cut. ``end`` None: the run did not come to its end."""
-
-    path: Path
-    start: RunLine
-    end: RunLine | None
-    rig: RigLine | None
-    tests: tuple[TestLine, ...]
-    measurements: tuple[MeasurementLine, ...]
-    evidence: tuple[EvidenceLine, ...]
-    verdicts: tuple[VerdictLine, ...]
-    devices: tuple[DeviceLine, ...]
-    truncated: bool
-
-    @property
-    def whole(self) -> bool:
-        return self.end is not None and not self.truncated
-
-    @cached_property
-    def by_test(self) -> Mapping[str, TestRecord]:
-        """Test id to what is known of that test, in the order of the record."""
-        parts: dict[str, dict[type, list[AnyLine]]] = {}
-        for test in self.tests:
-            parts.setdefault(test.id, {}).setdefault(TestLine, []).append(test)
-        lines: tuple[_OfTest, ...] = (*self.measurements, *self.evidence, *self.verdicts, *self.devices)
-        for line in lines:
-            if line.test is not None:
-                parts.setdefault(line.test, {}).setdefault(type(line), []).append(line)
-        return {id_: _test_record(id_, kinds) for id_, kinds in parts.items()}
-
-
-_OfTest = MeasurementLine | EvidenceLine | VerdictLine | DeviceLine
-_L = TypeVar("_L", bound=AnyLine)
-
-
-def _of(lines: Sequence[AnyLine], kind: type[_L]) -> tuple[_L, ...]:
-    return tuple(line for line in lines if isinstance(line, kind))
-
-
-def _test_record(id_: str, kinds: Mapping[type, Sequence[AnyLine]]) -> TestRecord:
-    return TestRecord(
-        id=id_,
-        test=next(reversed(_of(kinds.get(TestLine, ()), TestLine)), None),
-        measurements=_of(kinds.get(MeasurementLine, ()), MeasurementLine),
-        evidence=_of(kinds.get(EvidenceLine, ()), EvidenceLine),
-        verdicts=_of(kinds.get(VerdictLine, ()), VerdictLine),
-        devices=_of(kinds.get(DeviceLine, ()), DeviceLine),
-    )
-
-
 def read(path: Path) -> Record:
     """The record at ``path``, a file or a run folder that holds one.
 
@@ -240,18 +177,18 @@ def _parse(path: Path, at: int, line: bytes) -> AnyLine:
 
 
 def _assemble(path: Path, lines: Sequence[AnyLine], *, truncated: bool) -> Record:
-    runs = _of(lines, RunLine)
+    runs = of_kind(lines, RunLine)
     if not isinstance(lines[0], RunLine) or lines[0].event != "start" or len(runs) != len({run.event for run in runs}):
         raise ReportError(f"{path} is not the record of one run: it must start with its one run line of event 'start'")
     return Record(
         path=path,
         start=lines[0],
         end=next((run for run in runs if run.event == "end"), None),
-        rig=next(iter(_of(lines, RigLine)), None),
-        tests=_of(lines, TestLine),
-        measurements=_of(lines, MeasurementLine),
-        evidence=_of(lines, EvidenceLine),
-        verdicts=_of(lines, VerdictLine),
-        devices=_of(lines, DeviceLine),
+        rig=next(iter(of_kind(lines, RigLine)), None),
+        tests=of_kind(lines, TestLine),
+        measurements=of_kind(lines, MeasurementLine),
+        evidence=of_kind(lines, EvidenceLine),
+        verdicts=of_kind(lines, VerdictLine),
+        devices=of_kind(lines, DeviceLine),
         truncated=truncated,
     )

@@ -1,0 +1,101 @@
+"""The end of a run on a terminal: what it proved, what failed and why, where the reports lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from dmaproof.report import findings
+from dmaproof.report.loaded import Record
+from dmaproof.report.text import clipped, counted, duration, printable
+
+_CAUSES, _LINES, _TESTS, _SLOWEST, _CHARS = 10, 4, 5, 3, 400
+_STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "skipped": "yellow"}
+_REPORTS = ("report.html", "junit.xml", "record.jsonl", "evidence")
+
+
+def print_summary(record: Record, console: Console) -> None:
+    """Print what ``record`` says, wrapped to the width of ``console``; no text of a log can steer the terminal."""
+    for text, indent in _lines(record):
+        console.print(Padding(text, (0, 0, 0, indent), expand=False))
+
+
+def _lines(record: Record) -> Iterator[tuple[Text, int]]:
+    """Lines and their indentation."""
+    yield from _banners(record)
+    yield _head(record), 0
+    yield from _causes(record)
+    yield from _unjudged(record)
+    for device, _ in findings.devices(record):
+        if device.state == "poisoned":
+            yield _text(f"poisoned: {device.bdf}: {device.reason}", "red"), 0
+    yield from _slowest(record)
+    yield from _reports(record)
+
+
+def _text(words: str, style: str = "") -> Text:
+    return Text(clipped(printable(words), _CHARS), style=style, overflow="fold")
+
+
+def _banners(record: Record) -> Iterator[tuple[Text, int]]:
+    if record.start.rig_kind == "virtual":
+        yield _text("Virtual rig: this run proves the suite, never a machine.", "bold yellow"), 0
+    if record.start.planted:
+        yield _text(f"Planted: {', '.join(record.start.planted)}. Failures are meant to happen.", "yellow"), 0
+    if findings.cut_short(record):
+        yield _text(findings.cut_short(record), "bold red"), 0
+
+
+def _head(record: Record) -> Text:
+    head = _text(f"{record.start.rig}: ", "bold")
+    told = [(outcome, number) for outcome, number in findings.counts(record).items() if number]
+    for at, (outcome, number) in enumerate(told):
+        head.append(", " if at else "", "not bold").append(f"{number} {outcome}", f"not bold {_STYLES[outcome]}")
+    return head.append(f"{'' if told else 'no tests'} in {duration(findings.seconds(record))}", "not bold")
+
+
+def _causes(record: Record) -> Iterator[tuple[Text, int]]:
+    causes = findings.causes(record)
+    for cause in causes[:_CAUSES]:
+        first = cause.findings[0]
+        head = _text(cause.signature, "bold red")
+        sure = printable(cause.confidences[0][0])
+        yield head.append(f" ({sure}), {counted(len(cause.tests), 'test')}", "not bold"), 0
+        yield _text(first.verdict.summary), 2
+        for seen in first.seen[:_LINES]:
+            after = "" if seen.after_s is None else f"+{seen.after_s:.3f} s "
+            yield _text(f"{after}{seen.text}", "dim"), 4
+        for remedy in cause.remedies[:1]:
+            yield _text(f"remedy: {remedy}"), 2
+        for spot in cause.blind_spots[:_LINES]:
+            yield _text(f"not seen: {spot}"), 2
+    if len(causes) > _CAUSES:
+        yield _text(f"and {counted(len(causes) - _CAUSES, 'more cause')}"), 0
+
+
+def _unjudged(record: Record) -> Iterator[tuple[Text, int]]:
+    tests = findings.without_verdict(record)
+    if not tests:
+        return
+    yield _text(f"{counted(len(tests), 'failed test')} without a verdict:", "red"), 0
+    for test in tests[:_TESTS]:
+        yield _text(test.id), 2
+    if len(tests) > _TESTS:
+        yield _text(f"and {len(tests) - _TESTS} more"), 2
+
+
+def _slowest(record: Record) -> Iterator[tuple[Text, int]]:
+    slow = findings.slowest(record.tests, _SLOWEST)
+    if slow:
+        yield _text("slowest:"), 0
+    for test in slow:
+        yield _text(f"{duration(test.duration_s)}  {test.id.rpartition('::')[2]}"), 2
+
+
+def _reports(record: Record) -> Iterator[tuple[Text, int]]:
+    folder = record.path.parent
+    there = [name for name in _REPORTS if (folder / name).exists()]
+    yield _text(f"reports: {folder}" + (f" ({', '.join(there)})" if there else ""), "bold"), 0
