@@ -70,6 +70,8 @@ def _machine(rig: Rig, name: str, root: Path, plants: tuple[str, ...]) -> Iterat
         raise UsageError(
             f"{root} exists: another run uses it, or left it behind; remove it or choose another"
         ) from None
+    except OSError as error:
+        raise UsageError(f"cannot make {root} for virtual machine {name}: {error.strerror}") from None
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         write(root, {"run/rig.toml": dump(rig), "run/lock": Folder(0o777)})

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dmaproof.rig.model import HOST as HOST_NAME
-from dmaproof.rig.model import Node, Path
+from dmaproof.rig.model import Gpu, Node, Path
 from dmaproof.virtual.machine.fabric import Aperture, Fabric, Landing
 from dmaproof.virtual.machine.gpu import MAILBOX_OFFSET, GpuModel, Handshake
 from dmaproof.virtual.machine.iommu import Access, Domain, Fault, Iommu
 from dmaproof.virtual.machine.kmsg import KernelLog
 from dmaproof.virtual.machine.nvrm import Nvrm, Process
 from dmaproof.virtual.machine.uvm import PAGE_NBYTES, Replay
-from dmaproof.virtual.machine.vtd import FaultLog
+from dmaproof.virtual.machine.vtd import FaultLog, FaultReporter
 from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, FaultOutcome, GpuEvent, PageFault, Presence
 
 Effect = Literal["lands", "dropped", "mirrored", "never", "lost"]
@@ -35,7 +35,7 @@ class Machine:
     iommu: Iommu
     gpus: dict[str, GpuModel]
     nvrm: Nvrm
-    faults: FaultLog
+    report: FaultReporter
     events: list[GpuEvent]
     clients: dict[int, Process] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ class Machine:
     def _access(self, requester: str, address: int, access: Access, now_s: float) -> Landing | None:
         translated = self.iommu.translate(requester, address, access)
         if isinstance(translated, Fault):
-            self.faults.report(translated, now_s)
+            self.report(translated, now_s)
             return None
         return self.fabric.claim(translated)
 
@@ -168,7 +168,8 @@ def _duration_ns(path: Path, nbytes: int) -> float:
 
 def build(node: Node, log: KernelLog) -> Machine:
     """A healthy machine as the rig declares ``node``."""
-    gpus = {one.bdf: GpuModel(one, minor, _coherent(node, minor)) for minor, one in enumerate(node.gpus)}
+    ordered = sorted(node.gpus, key=lambda gpu: gpu.bdf)  # minors and indices follow the bus, not the rig file
+    gpus = {one.bdf: GpuModel(one, minor, _coherent(node, one, minor)) for minor, one in enumerate(ordered)}
     bars = [Aperture(gpu.bdf, bar.index, bar.address, bar.nbytes) for gpu in node.gpus for bar in gpu.bars]
     fabric = Fabric([Aperture(HOST, 0, MEMORY.start, len(MEMORY)), *bars])
     stage2 = [MEMORY, *(gpu.coherent for gpu in gpus.values() if gpu.coherent is not None)]
@@ -176,13 +177,23 @@ def build(node: Node, log: KernelLog) -> Machine:
     iommu = Iommu({bdf: Domain() for bdf in gpus} if translated else {}, stage2)
     events: list[GpuEvent] = []
     nvrm = Nvrm(log, iommu, fabric, events.append)
-    return Machine(node, log, fabric, iommu, gpus, nvrm, FaultLog(log), events)
+    return Machine(node, log, fabric, iommu, gpus, nvrm, _reporter(node, log), events)
 
 
-def _coherent(node: Node, minor: int) -> range | None:
+def _reporter(node: Node, log: KernelLog) -> FaultReporter:
+    """How this node's IOMMU tells of a refused DMA. Only VT-d's way is modelled, and only its plants refuse any."""
+    if node.iommu.family in ("vtd", "none"):
+        return FaultLog(log).report
+
+    def unmodelled(fault: Fault, _now_s: float) -> None:
+        raise NotImplementedError(f"how {node.iommu.family} reports {fault} is not modelled")
+
+    return unmodelled
+
+
+def _coherent(node: Node, gpu: Gpu, minor: int) -> range | None:
     """On ATS nodes GPU memory has system addresses, and is a NUMA node of its own."""
-    memory_nbytes = list(node.gpus)[minor].memory_nbytes
-    if node.addressing != "ats" or memory_nbytes is None:
+    if node.addressing != "ats" or gpu.memory_nbytes is None:
         return None
     base = _COHERENT_BASE + minor * _COHERENT_STRIDE
-    return range(base, base + memory_nbytes)
+    return range(base, base + gpu.memory_nbytes)

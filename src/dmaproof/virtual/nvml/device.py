@@ -83,7 +83,7 @@ def index(device: int | None, number: Any) -> None:
 
 
 def _index(gpu: Gpu) -> int:
-    return session().node.gpus.index(gpu)
+    return session().gpus.index(gpu)
 
 
 @nvml("nvmlDeviceGetUUID", arguments=(c_void_p, c_void_p, c_uint))

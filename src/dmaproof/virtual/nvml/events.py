@@ -88,7 +88,7 @@ def wait(number: int | None, data: Any, timeout_ms: int) -> None:
     deadline_s = time.monotonic() + timeout_ms / 1000
     while (event := events.link.next_event(deadline_s)) is not None:
         if events.masks.get(event.gpu, 0) & event.event_type:
-            index = [gpu.bdf for gpu in session().node.gpus].index(event.gpu)
+            index = [gpu.bdf for gpu in session().gpus].index(event.gpu)
             put(data, EventData(handle(index), event.event_type, event.event_data, _NO_INSTANCE, _NO_INSTANCE))
             return
     raise NvmlError(Code.TIMEOUT)

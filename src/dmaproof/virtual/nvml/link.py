@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -27,6 +28,7 @@ class Link:
         self._lock = threading.Lock()
         self._buffer = b""
         self._socket = _connect()
+        atexit.register(self.close)  # a C library's descriptors end with the process, without a word
         hello = Hello(pid=os.getpid(), process=Path("/proc/self/comm").read_text(encoding="utf-8").strip())
         self.node = Node.model_validate_json(str(self.ask(asdict(hello))["node"]))
 
@@ -73,6 +75,7 @@ class Link:
         return None if found is None else GpuEvent(**found)
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self._socket.close()
 
 

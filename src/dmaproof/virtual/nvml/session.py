@@ -26,6 +26,11 @@ class Session:
     def node(self) -> Node:
         return self.link.node
 
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """In the order of their addresses: NVML's indices do not follow the rig file."""
+        return tuple(sorted(self.node.gpus, key=lambda gpu: gpu.bdf))
+
 
 _lock = threading.Lock()
 _session: Session | None = None
@@ -71,7 +76,7 @@ def handle(index: int) -> int:
 
 def gpu_of(device: int | None) -> Gpu:
     """The GPU behind a handle. NvmlError(INVALID_ARGUMENT) for none, GPU_IS_LOST where it does not answer."""
-    gpus = session().node.gpus
+    gpus = session().gpus
     if device is None or not 1 <= device <= len(gpus):
         raise NvmlError(Code.INVALID_ARGUMENT)
     found = gpus[device - 1]
@@ -81,7 +86,7 @@ def gpu_of(device: int | None) -> Gpu:
 
 
 def uuid_of(index: int) -> str:
-    return GpuModel(session().node.gpus[index], index).uuid
+    return GpuModel(session().gpus[index], index).uuid
 
 
 def put_text(buffer: int | None, nbytes: int, text: str) -> None:

@@ -34,12 +34,12 @@ def cuda_driver_version(version: Any) -> None:
 
 @nvml("nvmlDeviceGetCount_v2", arguments=(_UINT,))
 def device_count(count: Any) -> None:
-    put(count, len(session().node.gpus))
+    put(count, len(session().gpus))
 
 
 @nvml("nvmlDeviceGetHandleByIndex_v2", arguments=(c_uint, _DEVICE))
 def handle_by_index(index: int, device: Any) -> None:
-    if index >= len(session().node.gpus):
+    if index >= len(session().gpus):
         raise NvmlError(Code.INVALID_ARGUMENT)
     _give(device, index)
 
@@ -47,7 +47,7 @@ def handle_by_index(index: int, device: Any) -> None:
 @nvml("nvmlDeviceGetHandleByUUID", arguments=(c_char_p, _DEVICE))
 def handle_by_uuid(uuid: bytes | None, device: Any) -> None:
     wanted = (uuid or b"").decode(errors="replace")
-    _find(device, [uuid_of(index) for index in range(len(session().node.gpus))], wanted)
+    _find(device, [uuid_of(index) for index in range(len(session().gpus))], wanted)
 
 
 @nvml("nvmlDeviceGetHandleByPciBusId_v2", arguments=(c_char_p, _DEVICE))
@@ -56,7 +56,7 @@ def handle_by_pci_bus_id(address: bytes | None, device: Any) -> None:
         wanted = bdf.parse((address or b"").decode(errors="replace"))
     except UsageError:
         raise NvmlError(Code.INVALID_ARGUMENT) from None
-    _find(device, [gpu.bdf for gpu in session().node.gpus], wanted)
+    _find(device, [gpu.bdf for gpu in session().gpus], wanted)
 
 
 def _find(device: Any, names: list[str], wanted: str) -> None:
