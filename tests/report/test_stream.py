@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,39 +161,6 @@ def test_a_missing_record_says_what_to_give(tmp_path: Path) -> None:
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"cannot write the record .*No such file or directory; check that the path"):
         RecordWriter(tmp_path / "nowhere" / "r")
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False, capture_output=True, text=True
-    )
-    if mount.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mount.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def big(nbytes: int) -> EvidenceLine:
-    return EvidenceLine(test="t", source="s", node="n", time_s=0, what="w", text="x" * nbytes)
-
-
-def test_a_full_disk_keeps_the_record_whole(tiny_disk: Path) -> None:
-    path = tiny_disk / "record.jsonl"
-    with RecordWriter(path) as writer:
-        writer.write(records.opening(RIG))
-        before = path.read_bytes()
-        with pytest.raises(ReportError, match=r"record\.jsonl: No space left on device; free some space") as caught:
-            writer.write([big(10_000), big(100_000)])
-        assert "\n" not in str(caught.value)
-        assert path.read_bytes() == before
-        writer.write([records.end(RIG)])  # a smaller unit still fits
-    assert read(path).whole
 
 
 def test_a_killed_writer_leaves_what_it_wrote(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from dmaproof.rig.model import Rig
 
 ROWS = 1500
 """Rows of a table: a browser still scrolls and filters these at once. What matters most comes first."""
-_LIMITS = {"NAMES": 200, "FINDINGS": 21, "LINES": 60, "TEXT": 4000}
+_LIMITS = {"NAMES": 200, "FINDINGS": 21, "LINES": 60, "TEXT": 4000, "EVIDENCE": 1500}
 _LONG_MESSAGES = 100  # tests whose message is given at length
 _ORDER = ("failed", "error", "skipped", "passed")
 
