@@ -30,7 +30,7 @@ class RunLine(Line):
     schema_version: int = Field(default=SCHEMA, alias="schema")
     """Version of this format; a reader of another one refuses the record."""
     run: str
-    """Name of the run: that of its folder."""
+    """Name of the run, its own; it begins with the name of its folder."""
     time: str
     """When, ISO 8601 in UTC."""
     rig: str
