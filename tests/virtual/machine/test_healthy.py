@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
@@ -42,6 +43,7 @@ def test_page_faults_are_served_and_counted(word, boot, dial, log) -> None:
     }
     assert client.fault(gpu.bdf, space="managed", access="read", toward="host")["effect"] == "served"
     assert client.fault(gpu.bdf, space="managed", access="prefetch")["effect"] == "served"
+    time.sleep(0.2)  # counters are written 20 times a second
     text = stats.read_text()
     assert "replayable_faults      2\nduplicates             0\n" in text
     assert (

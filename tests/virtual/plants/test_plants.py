@@ -126,6 +126,7 @@ class TestStage2Hole:
             " GRAPHICS GPC0 GPCCLIENT_T1_0 faulted @ 0x7f31_0abe0000."
             " Fault is of type FAULT_PTE ACCESS_TYPE_VIRT_WRITE",
         ]
+        time.sleep(0.2)  # the last counts are written
         still = counters(node.root)
         time.sleep(0.2)
         assert counters(node.root) == still

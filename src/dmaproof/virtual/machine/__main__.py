@@ -17,36 +17,11 @@ from pathlib import Path
 
 from dmaproof.rig.load import parse
 from dmaproof.virtual import plants
-from dmaproof.virtual.machine import tree
 from dmaproof.virtual.machine.boot import boot_lines
-from dmaproof.virtual.machine.firmware import firmware
+from dmaproof.virtual.machine.display import Display
 from dmaproof.virtual.machine.kmsg import KernelLog
-from dmaproof.virtual.machine.machine import Machine, build
-from dmaproof.virtual.machine.procfs import counters, procfs
+from dmaproof.virtual.machine.machine import build
 from dmaproof.virtual.machine.server import Server
-from dmaproof.virtual.machine.sysfs import lost, sysfs
-
-
-class Display:
-    """The machine's files: all of them once, then what changed."""
-
-    def __init__(self, root: Path, machine: Machine) -> None:
-        self._root, self._machine = root, machine
-        self._shown: tree.Tree = {}
-        self._gone: set[str] = set()
-
-    def boot(self) -> None:
-        node = self._machine.node
-        tree.write(self._root, sysfs(node) | firmware(node) | procfs(self._machine))
-
-    def __call__(self) -> None:
-        changed = counters(self._machine)
-        for gpu in self._machine.gpus.values():
-            if gpu.lost and gpu.bdf not in self._gone:
-                self._gone.add(gpu.bdf)
-                changed |= lost(self._machine.node, gpu.bdf)
-        tree.write(self._root, {name: entry for name, entry in changed.items() if self._shown.get(name) != entry})
-        self._shown |= changed
 
 
 def main() -> None:

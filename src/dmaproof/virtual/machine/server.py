@@ -13,20 +13,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dmaproof.virtual.machine.display import PERIOD_S
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.machine.nvrm import Process
 from dmaproof.virtual.wire import Dma, GpuEvent, Hello, Inquiry, PageFault, Watch, Welcome
 
 SOCKET = "run/machine.sock"
-TICK_S = 0.05
 _FIRST_CHANNEL = 8
 
 
 class Server:
-    """Serves ``machine`` until ``stop``. ``show`` writes what changed to the machine's files."""
+    """Serves ``machine`` until ``stop``. ``show`` writes what changed, and says whether to call it again."""
 
-    def __init__(self, machine: Machine, show: Callable[[], None]) -> None:
-        self._machine, self._show = machine, show
+    def __init__(self, machine: Machine, show: Callable[[], bool]) -> None:
+        self._machine, self._show, self._unshown = machine, show, False
         self._numbers = itertools.count(_FIRST_CHANNEL)
         self._watchers: set[asyncio.StreamWriter] = set()
         self._stopped = asyncio.Event()
@@ -48,8 +48,8 @@ class Server:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
-            if self._machine.busy:
+            await asyncio.sleep(PERIOD_S)
+            if self._machine.busy or self._unshown:
                 self._machine.tick(time.monotonic())
                 self._after()
 
@@ -109,7 +109,7 @@ class Server:
 
     def _after(self) -> None:
         """What every change ends with: files first, so that whoever hears an answer or an event finds them changed."""
-        self._show()
+        self._unshown = self._show()
         events, self._machine.events[:] = list(self._machine.events), []
         for event in events:
             line = json.dumps(asdict(event)).encode() + b"\n"
