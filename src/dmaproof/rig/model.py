@@ -30,7 +30,7 @@ def _word(text: str) -> str:
 
 Bdf = Annotated[str, AfterValidator(_bdf)]
 Word = Annotated[str, AfterValidator(_word)]
-IommuFamily = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "none"]
+IommuFamily = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "none", "unknown"]
 DomainType = Literal["translated", "passthrough", "none", "unknown"]
 Addressing = Literal["none", "hmm", "ats", "unknown"]
 PathKind = Literal["nvlink", "pcie", "c2c", "local", "unknown"]

@@ -1,0 +1,123 @@
+"""The command line. Exit status: 0 fine, 1 findings, 2 the input or its use is wrong (one line on stderr).
+
+Each command is a module of its own, imported only when it is asked for: ``dmaproof --version`` reads none of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from dmaproof import __version__
+from dmaproof.errors import DmaproofError
+from dmaproof.nearest import did_you_mean
+
+FINDINGS = 1
+USAGE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+BROKEN_PIPE = 141  # 128 + SIGPIPE: what a program that leaves SIGPIPE alone ends with
+
+COMMANDS = {
+    "doctor": "What this machine can run, and the one command that supplies each missing thing.",
+    "rigs": "The rigs that come with dmaproof, or the whole declaration of one.",
+    "decode": "Kernel log lines as IOMMU faults, Xids and the like.",
+    "triage": "What a kernel log says is to blame.",
+    "report": "The report of a run, made again from its record.",
+}
+
+
+class _Commands(click.Group):
+    """The commands of COMMANDS, each ``dmaproof.cli.NAME``'s ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"dmaproof.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}: {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="dmaproof %(version)s")
+def group() -> None:
+    """Qualifies CUDA peer-to-peer transfers and unified memory, and names the cause when they fail.
+
+    Run the suites with pytest; these commands are for what is around them. Exit status: 0 fine, 1 findings, 2 wrong
+    input.
+    """
+
+
+def main() -> None:
+    """The console script: runs the command line and exits with its status, never with a traceback of a known error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a log's odd bytes must not fail in a terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_status(sys.argv[1:]))
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        status = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return _complain(error.format_message(), USAGE)
+    except DmaproofError as error:
+        return _complain(str(error), USAGE)
+    except OSError as error:
+        return _failed_output(error)
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments:
+        raise click.UsageError(f"say what to do: {', '.join(COMMANDS)} (dmaproof --help tells more)")
+    with group.make_context("dmaproof", arguments) as context:
+        group.invoke(context)
+        return int(context.meta.get(__name__, 0))
+
+
+def findings() -> None:
+    """Called by a command that found something: it ends with status 1, after all it has to say."""
+    click.get_current_context().meta[__name__] = FINDINGS
+
+
+def _complain(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    if sys.stderr is not None:
+        print(f"dmaproof: {line}", file=sys.stderr)  # noqa: T201 - this is the command line's own voice
+    return status
+
+
+def _failed_output(error: OSError) -> int:
+    """Commands turn the failures of their inputs into DmaproofErrors: what is left is the output's.
+
+    The output goes nowhere from here on, or the interpreter would meet the same error again on its way out.
+    """
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    where = f" {error.filename}" if error.filename else ""
+    return _complain(f"cannot write the output{where}: {error.strerror or error}", USAGE)

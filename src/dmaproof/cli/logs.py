@@ -1,0 +1,77 @@
+"""Logs as commands read them: a file or standard input, as bytes arrive, and events as one readable line each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from dmaproof.errors import UsageError
+from dmaproof.evidence.event import Event
+
+_CHUNK_NBYTES = 1 << 16
+
+log_argument = click.argument("log", metavar="LOG|-")
+"""The path of a log, or ``-`` for standard input."""
+
+
+@contextmanager
+def reading(log: str) -> Iterator[Iterator[bytes]]:
+    """The bytes of ``log`` as they come: a pipe that is still being written (``dmesg -w``) is decoded live.
+
+    Raises UsageError, from the iterator too, where the log cannot be opened or read.
+    """
+    if log == "-":
+        if sys.stdin is None:
+            raise UsageError("cannot read -: standard input is closed")
+        yield _chunks(sys.stdin.fileno(), log)
+        return
+    try:
+        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot read {log}: {error.strerror}") from None
+    try:
+        yield _chunks(fd, log)
+    finally:
+        os.close(fd)
+
+
+def _chunks(fd: int, log: str) -> Iterator[bytes]:
+    while True:
+        try:
+            data = os.read(fd, _CHUNK_NBYTES)
+        except OSError as error:
+            raise UsageError(f"cannot read {log}: {error.strerror}") from None
+        if not data:
+            return
+        yield data
+
+
+def readable(event: Event) -> str:
+    """``event`` as one line: when, what, who, where, and the text it was decoded from."""
+    when = f"[{event.time:12.6f}]" if event.time is not None else "[           ?]"
+    where = f"at {event.address:#x}" if event.address is not None else None
+    number = str(event.xid) if event.xid is not None else None
+    what = " ".join(word for word in (event.kind, number, event.bdf, event.access, where) if word)
+    return f"{when} {what}: {printable(event.text)}"
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with what a terminal would obey written out: a log is anyone's input."""
+    return "".join(
+        character if character.isprintable() else " | " if character == "\n" else ascii(character)[1:-1]
+        for character in text
+    )
+
+
+def tally(kinds: Counter[str], lines: int, unknown: int) -> str:
+    """``3 events (2 iommu-fault, 1 xid) in 120 lines, 117 of them unknown``."""
+    total = kinds.total()
+    each = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return (
+        f"{total} event{'s' * (total != 1)}{f' ({each})' if each else ''} in {lines} lines, {unknown} of them unknown"
+    )

@@ -1,0 +1,62 @@
+"""Rigs of kind ``host``: this machine, with its real driver. And what ``--rig=auto`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dmaproof.errors import RigError, UsageError
+from dmaproof.evidence import nvml_query
+from dmaproof.evidence.nvml_query import NvmlState
+from dmaproof.node.node import Node
+from dmaproof.rig import load
+from dmaproof.rig.discover import Discovery, discover
+from dmaproof.rig.model import HOST, Rig
+
+ENV: Mapping[str, str] = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""CUDA numbers GPUs fastest first unless told otherwise; everything here goes by address."""
+FALLBACK = "virtual:hgx-h100"
+NVML_S = 30.0
+"""How long NVML may take: with persistence mode off, it wakes every GPU first."""
+_ROOT = Path("/")
+
+
+@contextmanager
+def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator[dict[str, Node]]:  # noqa: ARG001
+    """This machine as the one node of ``rig``. ``workdir`` is not needed: nothing has to be made.
+
+    Raises UsageError for plants (a real machine's defects are its own), RigError for more than one node.
+    """
+    if plants:
+        raise UsageError(
+            f"--plant={','.join(plants)} needs a virtual rig: on {rig.id} the machine is real, and so are its defects"
+        )
+    if len(rig.node) != 1:
+        raise RigError(
+            f"rig {rig.id} declares {len(rig.node)} nodes ({', '.join(rig.node)}): kind 'host' is this one machine"
+        )
+    yield {name: Node(name=name, root=_ROOT, env=ENV) for name in rig.node}
+
+
+def resolve(word: str, deadline_s: float = NVML_S) -> Discovery:
+    """The rig that ``--rig=word`` asks for, and notes on how it was chosen or found.
+
+    ``auto`` is this machine where the NVIDIA driver answers NVML with a GPU, else ``virtual:hgx-h100``; ``host`` is
+    this machine whatever it has. Everything else is dmaproof.rig.load.load's. Raises RigError.
+    """
+    if word == "auto":
+        return _auto(deadline_s)
+    if word == HOST:
+        return discover(_ROOT, ENV, deadline_s)
+    return Discovery(load.load(word), ())
+
+
+def _auto(deadline_s: float) -> Discovery:
+    answer = nvml_query.query(ENV, deadline_s)
+    if isinstance(answer, NvmlState) and answer.gpus:
+        rig, notes = discover(_ROOT, ENV, deadline_s)
+        return Discovery(rig, (f"rig host: the NVIDIA driver answers with {len(answer.gpus)} GPUs", *notes))
+    why = "NVML lists no GPU" if isinstance(answer, NvmlState) else f"NVML does not answer ({answer.reason})"
+    note = f"rig {FALLBACK}: {why}, so no real GPU is tested; --rig=host tests this machine as it is"
+    return Discovery(load.load(FALLBACK), (note,))
