@@ -50,7 +50,7 @@ def test_gpu_is_alone_in_its_group(gpu: End, run: Run) -> None:
 @pytest.mark.catches("acs")
 @pytest.mark.requires(gpus=1)
 def test_path_is_readable(gpu: End, run: Run, note_evidence: NoteEvidence) -> None:
-    """ACS and ATS of every function from the GPU up to its root port: kept as evidence; unreadable is said, not guessed."""
+    """ACS and ATS of every function from the GPU up to its root port: kept as evidence; unreadable is said."""
     state = iommu.snapshot(run.nodes[gpu.node.name].root)
     path = next((one for one in state.paths if one.endpoint == gpu.gpu.bdf), None)
     assert path is not None, f"{gpu.gpu.bdf} is not on the bus"

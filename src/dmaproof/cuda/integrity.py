@@ -33,7 +33,7 @@ class View:
 @dataclass(frozen=True, slots=True)
 class PeerWrite:
     """``owner`` by a kernel on the owning GPU, ``owner_copied`` by a copy to the host and the CPU, ``writer`` through
-    its own mapping. ``old_words``: how many words the owner still holds from before the write.
+    its own mapping. ``old_words``: how many of the wrong words are still those from before the write.
     """
 
     owner: View
@@ -56,12 +56,12 @@ def peer_write(writer: str, owner: str, nbytes: int, engine: Engine, seed: int =
         fill(owning, target, _OLD_SEED)
         _write(writing, owning, source, target, engine, seed)
         copied = _copy_out(owning, target)
-        wrong = np.flatnonzero(copied != kernels.pattern(0, target.nwords, seed))
+        wrong = np.flatnonzero(copied != kernels.pattern(target.nwords, seed))
         return PeerWrite(
             owner=verify(owning, target, seed),
             owner_copied=View(len(wrong), int(wrong[0]) * 4 if len(wrong) else None),
             writer=verify(writing, target, seed),
-            old_words=int(np.count_nonzero(copied == kernels.pattern(0, target.nwords, _OLD_SEED))),
+            old_words=int(np.count_nonzero((copied == kernels.pattern(target.nwords, _OLD_SEED))[wrong])),
             nwords=target.nwords,
         )
 
@@ -119,6 +119,6 @@ def probe(gpu: str) -> Probe:
     with on_device(one, 4096) as buffer:
         fill(one, buffer, 3)
         copied = _copy_out(one, buffer)
-    if not np.array_equal(copied, kernels.pattern(0, 1024, 3)):
+    if not np.array_equal(copied, kernels.pattern(1024, 3)):
         raise AssertionError(f"{gpu}: a kernel's words came back wrong")
     return Probe(cu.cuDeviceGetName(64, one.handle).split(b"\0")[0].decode())

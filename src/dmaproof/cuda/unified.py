@@ -50,7 +50,7 @@ class PingPong:
 
 
 def _cpu_view(buffer: Buffer, seed: int, added: int = 0) -> View:
-    wrong = np.flatnonzero(buffer.cpu != kernels.pattern(0, buffer.nwords, seed) + np.uint32(added))
+    wrong = np.flatnonzero(buffer.cpu != kernels.pattern(buffer.nwords, seed) + np.uint32(added))
     return View(len(wrong), int(wrong[0]) * 4 if len(wrong) else None)
 
 
@@ -64,7 +64,7 @@ def first_touch(gpu: str, memory: SharedKind, nbytes: int, first: Literal["cpu",
     one = device(gpu)
     with shared(one, memory, nbytes) as buffer:
         if first == "cpu":
-            buffer.cpu[:] = kernels.pattern(0, buffer.nwords, seed)
+            buffer.cpu[:] = kernels.pattern(buffer.nwords, seed)
             note("stage", text="CPU wrote, GPU reads")
             second = verify(one, buffer, seed)
         else:
@@ -80,7 +80,7 @@ def prefetch(gpu: str, memory: SharedKind, nbytes: int, seed: int = 13) -> Prefe
     """CPU writes, prefetch to the GPU, GPU checks and adds one; prefetch back, CPU checks; the driver says where to."""
     one = device(gpu)
     with shared(one, memory, nbytes) as buffer:
-        buffer.cpu[:] = kernels.pattern(0, buffer.nwords, seed)
+        buffer.cpu[:] = kernels.pattern(buffer.nwords, seed)
         note("stage", text="prefetch to the GPU")
         times = elapsed_ms([Lane(one, lambda stream: _send(one, buffer, "gpu", stream))], 1)
         location = _last_location(buffer)

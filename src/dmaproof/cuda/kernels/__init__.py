@@ -85,12 +85,17 @@ def launch_single(name: str, device: Device, stream: Any, *args: int) -> None:
     launch(name, device, stream, *args, blocks=1, threads=1)
 
 
-def pattern(first: int, nwords: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """Words ``first`` to ``first + nwords`` of the fill pattern: what pattern.cuh computes, on the CPU."""
-    index = np.arange(first, first + nwords, dtype=np.uint64)
-    words = (index & np.uint64(0xFFFFFFFF)).astype(np.uint32) * np.uint32(2654435761)
-    words += (index >> np.uint64(32)).astype(np.uint32) + np.uint32(seed)
+@functools.lru_cache(maxsize=4)
+def pattern(nwords: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """The first ``nwords`` words of the fill pattern: what pattern.cuh computes, on the CPU. Read-only, and kept: a
+    run compares the same few patterns hundreds of times."""
+    index = np.arange(nwords, dtype=np.uint64)
+    words = (index & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    words *= np.uint32(2654435761)
+    words += (index >> np.uint64(32)).astype(np.uint32)
+    words += np.uint32(seed)
     words ^= words >> np.uint32(16)
     words *= np.uint32(0x85EBCA6B)
     words ^= words >> np.uint32(13)
+    words.flags.writeable = False
     return words
