@@ -1,0 +1,132 @@
+"""The child's part of dmaproof.evidence.nvml_query: it asks NVML, call by call, and may be stuck or crash in any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pynvml
+
+from dmaproof import bdf
+from dmaproof.evidence.nvml_process import reason
+from dmaproof.evidence.nvml_query import Matrix, NvmlGpu, NvmlState
+
+# Values of nvml.h, as numbers: older pynvml lacks the newer names, and its NVML_P2P_CAPS_INDEX_READ is a tuple.
+_READ, _WRITE = 0, 1
+ADDRESSING = {0: "none", 1: "hmm", 2: "ats"}
+ANCESTOR = {0: "internal", 10: "single", 20: "multiple", 30: "hostbridge", 40: "node", 50: "system"}
+P2P = {
+    0: "ok",
+    1: "chipset-not-supported",
+    2: "gpu-not-supported",
+    3: "topology-not-supported",
+    4: "disabled-by-regkey",
+    5: "not-supported",
+}
+RECOVERY = {
+    0: "none",
+    1: "gpu-reset",
+    2: "node-reboot",
+    3: "drain-p2p",
+    4: "drain-and-reset",
+    5: "recover-imex-domain",
+    6: "bus-reset",
+    7: "system-reboot",
+}
+_RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
+
+
+def answer(say: Callable[[Mapping[str, Any]], None]) -> None:
+    """The child's work."""
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as error:
+        say({"unanswered": f"no NVML: {reason(error)}"})
+        return
+    handles = [_ask("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
+    state = NvmlState(
+        driver_version=_ask("nvmlSystemGetDriverVersion"),
+        gpus=tuple(_gpu(index) for index in range(count)),
+        p2p_read=_matrix(handles, lambda a, b: _named(P2P, "nvmlDeviceGetP2PStatus", a, b, _READ)),
+        p2p_write=_matrix(handles, lambda a, b: _named(P2P, "nvmlDeviceGetP2PStatus", a, b, _WRITE)),
+        common_ancestor=_matrix(handles, lambda a, b: _named(ANCESTOR, "nvmlDeviceGetTopologyCommonAncestor", a, b)),
+    )
+    say(asdict(state))
+
+
+def _ask(call: str, *args: Any) -> Any:
+    """The answer of NVML's ``call``, or None where it has none: the library, the driver or the GPU does not know."""
+    function = getattr(pynvml, call, None)
+    if function is None:
+        return None
+    try:
+        return function(*args)
+    except pynvml.NVMLError:
+        return None
+
+
+def _named(names: Mapping[int, str], call: str, *args: Any) -> str | None:
+    value = _ask(call, *args)
+    return None if value is None else names.get(value, f"{value}")
+
+
+def _matrix(handles: list[Any], between: Callable[[Any, Any], str | None]) -> Matrix:
+    return tuple(tuple(None if a is b or a is None or b is None else between(a, b) for b in handles) for a in handles)
+
+
+def _gpu(index: int) -> NvmlGpu:
+    """A GPU that does not answer is known by what it says to the first question that reaches it."""
+    handle = None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        uuid = pynvml.nvmlDeviceGetUUID(handle)
+    except pynvml.NVMLError as error:
+        return NvmlGpu(index=index, error=reason(error), bdf=None if handle is None else _bdf(handle))
+    memory = _ask("nvmlDeviceGetMemoryInfo", handle)
+    capability = _ask("nvmlDeviceGetCudaComputeCapability", handle)
+    return NvmlGpu(
+        index=index,
+        uuid=uuid,
+        bdf=_bdf(handle),
+        name=_ask("nvmlDeviceGetName", handle),
+        memory_nbytes=None if memory is None else memory.total,
+        compute_capability=None if capability is None else "{}.{}".format(*capability),
+        pcie_current_generation=_ask("nvmlDeviceGetCurrPcieLinkGeneration", handle),
+        pcie_current_width=_ask("nvmlDeviceGetCurrPcieLinkWidth", handle),
+        pcie_max_generation=_ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
+        pcie_max_width=_ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
+        nvlinks_active=_nvlinks(handle),
+        addressing=_named(ADDRESSING, "nvmlDeviceGetAddressingMode", handle),
+        numa_node=_ask("nvmlDeviceGetNumaNodeId", handle),
+        recovery_action=_recovery(handle),
+    )
+
+
+def _bdf(handle: Any) -> str | None:
+    info = _ask("nvmlDeviceGetPciInfo", handle)
+    return None if info is None else bdf.parse(info.busId)
+
+
+def _nvlinks(handle: Any) -> int | None:
+    """Links beyond those that a GPU has are invalid arguments; on one without NVLink none is supported."""
+    active = 0
+    for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
+        try:
+            active += pynvml.nvmlDeviceGetNvLinkState(handle, link) == pynvml.NVML_FEATURE_ENABLED
+        except pynvml.NVMLError as error:
+            if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED or (
+                error.value == pynvml.NVML_ERROR_INVALID_ARGUMENT and link
+            ):
+                break
+            return None
+    return active
+
+
+def _recovery(handle: Any) -> str | None:
+    values = _ask("nvmlDeviceGetFieldValues", handle, [_RECOVERY_FIELD])
+    if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
+        return None
+    action = values[0].value.uiVal
+    return RECOVERY.get(action, f"{action}")
