@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -113,10 +112,10 @@ def _running(root: Path, name: str, plants: tuple[str, ...]) -> Iterator[None]:
 
 
 def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes], name: str) -> None:
-    deadline = time.monotonic() + _BOOT_TIMEOUT_S
     assert process.stdout is not None  # noqa: S101 - it is a pipe
-    said, _, _ = select.select([process.stdout], [], [], deadline - time.monotonic())
-    if not said:
+    said = select.poll()
+    said.register(process.stdout, select.POLLIN)
+    if not said.poll(_BOOT_TIMEOUT_S * 1000):
         raise NodeError(f"virtual machine {name} did not boot within {_BOOT_TIMEOUT_S:g} s")
     if process.stdout.readline() != b"ready\n":
         raise NodeError(f"virtual machine {name} died while booting: {_last_words(errors)}")

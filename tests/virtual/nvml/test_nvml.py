@@ -172,22 +172,25 @@ def test_a_loss_comes_as_events_and_then_as_an_error(boot, dial) -> None:
     with watcher:
         assert watcher.stdout.readline() == "watching\n"
         assert dial(node).dma("host", LAST) == "lost"
-        events, after = json.loads(watcher.stdout.readline())
+        events, after, chosen = json.loads(watcher.stdout.readline())
     assert events == [[0x8, 79, 7], [0x4000, 0, 7], [0x8000, 1, 7], [0x8, 154, 7]]
+    assert chosen == [0x4000, pynvml.NVML_ERROR_TIMEOUT]
     assert after == [["name", pynvml.NVML_ERROR_GPU_IS_LOST], ["handle", pynvml.NVML_ERROR_GPU_IS_LOST], ["other", 0]]
 
 
 WATCHER = """
+import ctypes
 devices = [h(i) for i in range(n.nvmlDeviceGetCount())]
 s = n.nvmlEventSetCreate()
 for d in devices:
     n.nvmlDeviceRegisterEvents(d, n.nvmlDeviceGetSupportedEventTypes(d), s)
+few = n.nvmlEventSetCreate()
+n.nvmlDeviceRegisterEvents(devices[0], 0x8, few)
+n.nvmlDeviceRegisterEvents(devices[7], 0x4000, few)
 print("watching", flush=True)
 events = []
 for _ in range(4):
     e = n.nvmlEventSetWait_v2(s, 5000)
-    index = [d.value if hasattr(d, "value") else id(d) for d in devices]
-    import ctypes
     handle = ctypes.cast(e.device, ctypes.c_void_p).value
     events.append([e.eventType, e.eventData, [ctypes.cast(d, ctypes.c_void_p).value for d in devices].index(handle)])
 after = []
@@ -195,7 +198,10 @@ for what, call in (("name", lambda: n.nvmlDeviceGetName(devices[7])), ("handle",
                    ("other", lambda: n.nvmlDeviceGetName(devices[0]))):
     try: call(); after.append([what, 0])
     except n.NVMLError as e: after.append([what, e.value])
-print(json.dumps([events, after]))
+chosen = [n.nvmlEventSetWait_v2(few, 5000).eventType]
+try: n.nvmlEventSetWait_v2(few, 200)
+except n.NVMLError as e: chosen.append(e.value)
+print(json.dumps([events, after, chosen]))
 """
 
 

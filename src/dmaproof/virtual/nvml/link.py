@@ -28,6 +28,8 @@ class Link:
         self._lock = threading.Lock()
         self._buffer = b""
         self._socket = _connect()
+        self._readable = select.poll()  # select() fails in a process of more than 1024 descriptors
+        self._readable.register(self._socket, select.POLLIN)
         atexit.register(self.close)  # a C library's descriptors end with the process, without a word
         hello = Hello(pid=os.getpid(), process=Path("/proc/self/comm").read_text(encoding="utf-8").strip())
         self.node = Node.model_validate_json(str(self.ask(asdict(hello))["node"]))
@@ -46,8 +48,7 @@ class Link:
     def line(self, deadline_s: float) -> dict[str, Any] | None:
         """The next line, or None where none came by ``deadline_s`` (CLOCK_MONOTONIC)."""
         while b"\n" not in self._buffer:
-            readable, _, _ = select.select([self._socket], [], [], max(0.0, deadline_s - time.monotonic()))
-            if not readable:
+            if not self._readable.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
                 return None
             self._buffer += self._receive()
         first, _, self._buffer = self._buffer.partition(b"\n")
