@@ -61,7 +61,7 @@ def test_events_that_nothing_explains_are_not_given_a_cause() -> None:
 def test_a_quiet_log_is_fine_and_says_what_it_cannot_show() -> None:
     said = dmaproof("triage", "-", stdin=b"all is well\n")
     assert (said.status, said.err) == (0, "")
-    assert said.out.startswith("nothing found: no known event in 1 lines")
+    assert said.out.startswith("nothing found: no known event in 1 line")
     assert "only a log was read" in said.out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from dmaproof.cli import findings
-from dmaproof.cli.logs import printable
+from dmaproof.cli.logs import one_line
 from dmaproof.rig.doctor import Row, examine
 
 _PROBE_S = 20.0
@@ -39,7 +39,7 @@ def _table(rows: tuple[Row, ...], lacking: list[str]) -> str:
 
 def _lines(row: Row, width: int) -> list[str]:
     state = click.style(f"{row.state:<7}", fg=_COLOURS[row.state])
-    lines = [f"{state}  {row.subject:<{width}}  {printable(row.detail)}"]
+    lines = [f"{state}  {row.subject:<{width}}  {one_line(row.detail)}"]
     if row.state != "ok":
         lines += [f"{'':>{width + 11}}for: {row.purpose}", f"{'':>{width + 11}}get: {row.supply}"]
     return lines

@@ -12,6 +12,7 @@ import click
 
 from dmaproof.errors import UsageError
 from dmaproof.evidence.event import Event
+from dmaproof.report.text import counted, printable
 
 _CHUNK_NBYTES = 1 << 16
 
@@ -57,21 +58,16 @@ def readable(event: Event) -> str:
     where = f"at {event.address:#x}" if event.address is not None else None
     number = str(event.xid) if event.xid is not None else None
     what = " ".join(word for word in (event.kind, number, event.bdf, event.access, where) if word)
-    return f"{when} {what}: {printable(event.text)}"
+    return f"{when} {what}: {one_line(event.text)}"
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """``text`` on one line, with what a terminal would obey written out: a log is anyone's input."""
-    return "".join(
-        character if character.isprintable() else " | " if character == "\n" else ascii(character)[1:-1]
-        for character in text
-    )
+    return " | ".join(printable(text).splitlines())
 
 
 def tally(kinds: Counter[str], lines: int, unknown: int) -> str:
     """``3 events (2 iommu-fault, 1 xid) in 120 lines, 117 of them unknown``."""
-    total = kinds.total()
     each = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return (
-        f"{total} event{'s' * (total != 1)}{f' ({each})' if each else ''} in {lines} lines, {unknown} of them unknown"
-    )
+    events = counted(kinds.total(), "event") + (f" ({each})" if each else "")
+    return f"{events} in {counted(lines, 'line')}, {unknown} of them unknown"

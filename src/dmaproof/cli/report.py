@@ -10,7 +10,8 @@ from rich.console import Console
 from dmaproof.cli import findings
 from dmaproof.errors import UsageError
 from dmaproof.report.html import write_html
-from dmaproof.report.stream import Record, read
+from dmaproof.report.loaded import Record
+from dmaproof.report.stream import read
 from dmaproof.report.summary import print_summary
 
 _LATEST = Path("reports/runs/latest")

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from dmaproof.cli.logs import printable
+from dmaproof.cli.logs import one_line
 from dmaproof.rig import load
 from dmaproof.rig.host import resolve
 from dmaproof.rig.model import Rig
@@ -29,7 +29,7 @@ def command(as_json: bool, name: str | None) -> None:
     if as_json:
         click.echo(json.dumps({"notes": found.notes, **found.rig.model_dump(mode="json", exclude_none=True)}))
     else:
-        notes = "".join(f"# {printable(note)}\n" for note in found.notes)
+        notes = "".join(f"# {one_line(note)}\n" for note in found.notes)
         click.echo(notes + load.dump(found.rig), nl=False)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from dmaproof.cli import findings
-from dmaproof.cli.logs import log_argument, printable, reading
+from dmaproof.cli.logs import log_argument, one_line, reading
 from dmaproof.evidence.decode import Decoded, decode_whole
+from dmaproof.report.text import counted
 from dmaproof.rig.host import resolve
 from dmaproof.triage.blind_spots import blind_spots
 from dmaproof.triage.judge import judge
@@ -68,17 +69,17 @@ def _unseen(case: Case, verdicts: tuple[Verdict, ...]) -> list[str]:
 
 def _as_text(case: Case, decoded: Decoded, verdicts: tuple[Verdict, ...]) -> str:
     parts = [_verdict_text(verdict) for verdict in verdicts]
-    parts = parts or [f"nothing found: no known event in {decoded.lines} lines"]
-    parts.append("not seen:\n" + "\n".join(f"  - {printable(spot)}" for spot in _unseen(case, verdicts)))
+    parts = parts or [f"nothing found: no known event in {counted(decoded.lines, 'line')}"]
+    parts.append("not seen:\n" + "\n".join(f"  - {one_line(spot)}" for spot in _unseen(case, verdicts)))
     return "\n\n".join(parts)
 
 
 def _verdict_text(verdict: Verdict) -> str:
-    shown = [f"  | {printable(one.text)}" for one in verdict.evidence[:_MOST_EVIDENCE]]
+    shown = [f"  | {one_line(one.text)}" for one in verdict.evidence[:_MOST_EVIDENCE]]
     left = len(verdict.evidence) - len(shown)
     return "\n".join(
         [
-            f"{verdict.signature} ({verdict.confidence}): {printable(verdict.summary)}",
+            f"{verdict.signature} ({verdict.confidence}): {one_line(verdict.summary)}",
             *shown,
             *([f"  | and {left} more (--json lists all)"] if left else []),
             f"  remedy: {verdict.remedy}",

@@ -19,6 +19,7 @@ from dmaproof.rig.discover import is_gpu
 
 State = Literal["ok", "missing", "unknown"]
 _PACKAGES = f"{sys.executable} -m pip install --upgrade cuda-python cuda-core nvidia-cuda-nvrtc"
+_FIRST = 0.8  # of the time a probe has, for its own child: who is killed cannot end what it started
 _AS_ROOT = "sudo $(command -v dmaproof) doctor"
 
 
@@ -46,7 +47,7 @@ def examine(root: Path, env: Mapping[str, str], deadline_s: float) -> tuple[Row,
         Row("Python", "ok", platform.python_version(), "everything", required=True),
         _bindings(probes.attempt(probes.bindings, deadline_s)),
         _nvrtc(probes.attempt(probes.nvrtc, deadline_s)),
-        _compiler(probes.attempt(probes.compiler, deadline_s), required=not driven),
+        _compiler(probes.attempt(lambda: probes.compiler(_FIRST * deadline_s), deadline_s), required=not driven),
         _driver(root, nvml, gpus),
         _gpus(nvml, gpus),
         _kmsg(root, probes.attempt(lambda: probes.kmsg(root), deadline_s)),

@@ -27,18 +27,20 @@ def attempt(probe: Callable[[], str], deadline_s: float) -> Outcome:
     return isolated.start(probe).collect(Deadline.after(deadline_s))
 
 
-def compiler() -> str:
+def compiler(timeout_s: float) -> str:
     """Build a shared library of one function with ``cc``: headers and linker are looked for as well."""
     found = shutil.which("cc")
     if found is None:
         raise UsageError("no cc on PATH")
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.c")
+        source, said = Path(folder, "probe.c"), Path(folder, "said")
         source.write_text("#include <pthread.h>\n#include <stdio.h>\nint probe(void) { return 0; }\n")
         command = [found, "-shared", "-fPIC", "-pthread", "-o", str(source.with_suffix(".so")), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise UsageError(f"{found} cannot build a shared library: {done.stderr.strip().splitlines()[-1:]}")
+        with said.open("wb") as errors:  # a file, since a pipe would be waited for as long as any child has it
+            status = subprocess.run(command, stdout=errors, stderr=errors, timeout=timeout_s, check=False).returncode
+        if status != 0:
+            last = said.read_text(errors="replace").strip().splitlines()[-1:]
+            raise UsageError(f"{found} cannot build a shared library: {' '.join(last) or f'exit status {status}'}")
     return found
 
 

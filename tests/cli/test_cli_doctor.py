@@ -1,0 +1,89 @@
+"""``dmaproof doctor``, on this machine and on ones that lack something."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.console import Said, dmaproof
+
+NO_DRIVER = {"LD_LIBRARY_PATH": ""}
+
+
+def rows(said: Said) -> dict[str, Any]:
+    assert said.err == ""
+    return {row["subject"]: row for row in json.loads(said.out)}
+
+
+def test_this_machine_row_by_row() -> None:
+    said = dmaproof("doctor", "--json")
+    found = rows(said)
+    assert list(found) == [
+        "Python",
+        "CUDA bindings",
+        "NVRTC",
+        "C compiler",
+        "NVIDIA driver",
+        "GPUs",
+        "/dev/kmsg",
+        "PCI config space",
+        "IOMMU",
+        "FUSE",
+        "KVM",
+    ]
+    assert {row["state"] for row in found.values()} <= {"ok", "missing", "unknown"}
+    assert all(row["purpose"] for row in found.values())
+    assert all(bool(row["supply"]) == (row["state"] != "ok") for row in found.values())
+    assert said.status == int(any(row["required"] and row["state"] != "ok" for row in found.values()))
+    assert found["Python"]["state"] == "ok"
+    assert (found["IOMMU"]["state"] == "ok") == any(Path("/sys/class/iommu").iterdir())
+
+
+def test_text_shows_the_same_rows_and_how_to_supply_what_is_missing() -> None:
+    found = rows(dmaproof("doctor", "--json"))
+    said = dmaproof("doctor")
+    for row in found.values():
+        assert f"{row['state']:<7}  {row['subject']}" in said.out
+        assert row["state"] == "ok" or f"get: {row['supply']}" in said.out
+    assert said.out.count("get: ") == sum(row["state"] != "ok" for row in found.values())
+
+
+def test_without_driver_and_compiler_nothing_can_run(tmp_path: Path) -> None:
+    found = rows(dmaproof("doctor", "--json", env={"PATH": str(tmp_path)}))
+    if found["NVIDIA driver"]["state"] == "ok":
+        pytest.skip("with a driver, no compiler is needed")
+    assert (found["C compiler"]["state"], found["C compiler"]["required"]) == ("missing", True)
+    assert "apt-get install" in found["C compiler"]["supply"]
+    said = dmaproof("doctor", env={"PATH": str(tmp_path)})
+    assert said.status == 1
+    assert said.out.endswith("nothing can be run without: C compiler\n")
+
+
+def test_a_compiler_that_cannot_compile_is_no_compiler(tmp_path: Path) -> None:
+    cc = tmp_path / "cc"
+    cc.write_text("#!/bin/sh\necho 'stdio.h: No such file' >&2\nexit 1\n")
+    cc.chmod(0o755)
+    row = rows(dmaproof("doctor", "--json", env={"PATH": f"{tmp_path}:/usr/bin:/bin"}))["C compiler"]
+    assert row["state"] == "missing"
+    assert row["detail"].endswith("cannot build a shared library: stdio.h: No such file")
+
+
+@pytest.mark.parametrize(("module", "row"), [("driver", "CUDA bindings"), ("nvrtc", "NVRTC")])
+def test_bindings_that_cannot_be_imported(module: str, row: str, tmp_path: Path) -> None:
+    """A broken installation: the import itself fails, and the reason is told."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'cuda.bindings.{module}':\n"
+        "            raise ImportError('libstdc++.so.6 is missing')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+    )
+    said = dmaproof("doctor", "--json", env={"PYTHONPATH": str(tmp_path)})
+    found = rows(said)[row]
+    assert (said.status, found["state"], found["required"]) == (1, "missing", True)
+    assert found["detail"] == "libstdc++.so.6 is missing"
+    assert "-m pip install --upgrade cuda-python" in found["supply"]
