@@ -93,7 +93,7 @@ def test_stage2_hole_grows_surer_with_each_sign() -> None:
 def test_stage2_hole_needs_a_hang_ats_and_the_tests_own_memory() -> None:
     assert "ats-stage2-hole" not in dict(named(ats(CLIMBING, seen(CANCELLED))))
     assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED), va=VA + 4096)))
-    assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED.replace("VIRT_WRITE", "VIRT_READ")))))
+    assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED.replace("FAULT_PTE", "FAULT_PDE")))))
     assert "ats-stage2-hole" not in dict(named(case("virtual:hgx-h100", HANG, CLIMBING)))
     assert "ats-stage2-hole" not in dict(named(ats(HANG, observed("uvm-fault-stats", climbing=False))))
 

@@ -16,7 +16,7 @@ class Evidence:
     ``time_s`` is on this process's CLOCK_MONOTONIC, known to ``uncertainty_s``. ``kind`` is an Event's kind for
     decoded lines, else the observation's own: ``kernel-line`` (not decoded), ``records-lost``, ``xid-event``
     (NVML), ``iommu-state``, ``config-space``, ``uvm-fault-stats``, ``nvml-state``, ``stack``, ``probe``, ``hang``,
-    ``worker-died``, ``blind-spot``. ``text`` is for people; ``data`` is JSON-able detail, its keys documented by its source.
+    ``worker-died``, ``blind-spot``. ``text`` is for people; ``data`` is JSON-able detail, documented by its source.
     """
 
     source: str

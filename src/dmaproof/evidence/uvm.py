@@ -50,12 +50,19 @@ def parse(text: str) -> FaultStats:
 
 
 def read(root: Path) -> dict[str, FaultStats]:
-    """Fault counters by GPU folder name (``GPU-<uuid>``); empty where the driver does not show them."""
-    folder = root / _FOLDER
+    """Fault counters by GPU folder name (``GPU-<uuid>``); empty where the driver does not show them.
+
+    Beside each folder stands a link to it, by the driver's own number for the GPU: the folders are enough.
+    """
+    files = sorted((root / _FOLDER).glob("GPU-*/fault_stats"))
+    return {file.parent.name: stats for file in files if (stats := _stats(file)) is not None}
+
+
+def _stats(file: Path) -> FaultStats | None:
     try:
-        return {gpu.name: parse((gpu / "fault_stats").read_text()) for gpu in sorted(folder.iterdir())}
-    except OSError:
-        return {}
+        return parse(file.read_text())
+    except OSError:  # the GPU has just gone, or its counters are root's alone
+        return None
 
 
 def climbing(before: FaultStats, after: FaultStats) -> bool:

@@ -2,7 +2,7 @@
 
 What defines it (revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions" in NVIDIA's QEMU): CUDA
 tests without ATS pass; UVM-ATS livelocks with no IOMMU line at all; when the process is killed the driver cancels the
-fault and logs Xid 31, FAULT_PTE ACCESS_TYPE_VIRT_WRITE, at an address of the workload itself.
+fault and logs Xid 31, FAULT_PTE ACCESS_TYPE_VIRT_WRITE (_READ where a read met the hole), in its own memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def match(case: Case) -> Verdict | None:
     if case.node.addressing != "ats" or not case.of_kind("hang"):
         return None
     climbing = tuple(one for one in case.of_kind("uvm-fault-stats") if one.data.get("climbing"))
-    cancelled = tuple(one for one in case.of_kind("xid") if _is_cancelled_write(one))
+    cancelled = tuple(one for one in case.of_kind("xid") if _is_cancelled(one))
     inside = tuple(one for one in cancelled if _in_own_memory(one, case))
     if not climbing and not inside:
         return None
@@ -39,13 +39,13 @@ def match(case: Case) -> Verdict | None:
     )
 
 
-def _is_cancelled_write(one: Evidence) -> bool:
+def _is_cancelled(one: Evidence) -> bool:
     event = one.event
     return (
         event is not None
         and event.xid == _MMU_FAULT
         and event.fault_type == "FAULT_PTE"
-        and event.access_type == "ACCESS_TYPE_VIRT_WRITE"
+        and event.access_type in ("ACCESS_TYPE_VIRT_WRITE", "ACCESS_TYPE_VIRT_READ")
     )
 
 
@@ -65,5 +65,5 @@ def _summary(climbing: tuple[Evidence, ...], inside: tuple[Evidence, ...]) -> st
     if climbing:
         parts.append(f"faults are replayed with no page moving ({climbing[0].text})")
     if inside and inside[0].event is not None:
-        parts.append(f"the fault is a write at {inside[0].event.va:#x}, in the test's own memory")
+        parts.append(f"the fault that was cancelled is at {inside[0].event.va:#x}, in the test's own memory")
     return "; ".join(parts)

@@ -10,7 +10,7 @@ from dmaproof.triage.verdict import Case, Verdict
 ID = "gpu-lost"
 _FALLEN_OFF = 79
 _REMEDY = (
-    "Drain the machine and power it off fully (a warm reset seldom brings the GPU back); then check its power, its riser "
+    "Drain the machine and power it off fully (a warm reset seldom brings the GPU back); then check its power, riser "
     "or cable, the AER counters of its slot before the loss, and temperatures. A GPU that is lost again needs exchange."
 )
 
