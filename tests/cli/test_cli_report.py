@@ -61,6 +61,13 @@ def test_a_run_that_proves_nothing_is_a_finding(outcome: str, exit_status: int, 
     assert (folder / "report.html").exists()
 
 
+def test_a_line_cut_after_the_end_is_a_finding(tmp_path: Path) -> None:
+    folder = record(tmp_path / "run")
+    with (folder / "record.jsonl").open("ab") as file:
+        file.write(b'{"kind":"te')
+    assert dmaproof("report", folder).status == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00junk", b'{"kind": "run"}\n', b"[" * 100])
 def test_what_is_no_record_gets_one_line_and_no_report(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "record.jsonl"
