@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,16 @@ def test_drivers_folders_are_as_their_modules_make_them(boot) -> None:
     assert "NVIDIA UNIX Open Kernel Module for x86_64  595." in (root / "proc/driver/nvidia/version").read_text()
     assert (root / "run/lock").stat().st_mode & 0o777 == 0o777
     assert load(str(root / "run/rig.toml")) == load("virtual:pcie-pair")
+
+
+def test_kernel_log_records_are_those_of_dev_kmsg(boot) -> None:
+    before = time.monotonic()
+    lines = (boot("virtual:pcie-pair").root / "dev/kmsg").read_text().splitlines()
+    records = [line.partition(";") for line in lines if not line.startswith(" ")]
+    fields = [head.split(",") for head, _, _ in records]
+    assert [int(seq) for _, seq, _, _ in fields] == list(range(len(fields)))
+    times = [int(usec) / 1e6 for _, _, usec, _ in fields]
+    assert before < times[0] <= times[-1] < time.monotonic()  # CLOCK_MONOTONIC, as a monitor's own
+    about = lines.index(" DEVICE=+pci:0000:82:00.0")
+    assert lines[about - 1] == " SUBSYSTEM=pci"
+    assert ";pci 0000:82:00.0: [10de:2230]" in lines[about - 2]
