@@ -44,7 +44,7 @@ class Operation:
         self.device = context.device
         self.legs: list[Leg] = []
         self.extra_ns = 0.0
-        self._present: set[str] = set()
+        self._ran: set[str] = set()
         self._faulted: set[tuple[int, int]] = set()
 
     def end(self, ready_ns: float, queued_ns: float) -> float:
@@ -66,7 +66,7 @@ class Operation:
             return Span(self.remote(found, None, va, nbytes, access), offset, nbytes)
         owner = self.driver.devices[found.gpu]
         if owner is self.device:
-            self.local(nbytes)
+            self.local(self.device, nbytes, va)
             return Span(found.memory, offset, nbytes)
         if owner.ordinal not in self.context.peers:
             raise DriverError(CuResult.ILLEGAL_ADDRESS)
@@ -83,7 +83,7 @@ class Operation:
             memory.read(nbytes - 1, 1)
         self.fault_once(va, nbytes, access)
         if addressing == "hmm":  # the pages have come to the GPU
-            self.local(nbytes)
+            self.local(self.device, nbytes, va)
             return Span(memory, 0, nbytes)
         source, target = (None, self.device) if access == "read" else (self.device, None)
         outcome = self.dma(self.device, source, target, nbytes, va)
@@ -95,16 +95,17 @@ class Operation:
             self._faulted.add((va, nbytes))
             self.fault(self.device, va, nbytes, access, "system", self.device.bdf)
 
-    def local(self, nbytes: int) -> None:
-        """Traffic within the GPU: no link carries it, but the GPU must be there.
+    def local(self, device: Device, nbytes: int, va: int) -> None:
+        """Traffic within ``device``, asked about once an operation: no link carries it, but the engine must run.
 
         The far end is no link away, so nothing but its duration counts, and that is never below the latency.
         """
-        self.check_present(self.device)
+        if device.bdf not in self._ran:
+            self._ask(device, device, device, nbytes, va)
+            self._ran.add(device.bdf)
         fabric = self.driver.fabric
-        ns = nbytes / fabric.rate_GBps(self.device, self.device)
-        latency = fabric.latency_ns(self.device, self.device)
-        self.legs.append(Leg(fabric.resources(self.device, self.device), max(ns, latency), 0.0))
+        ns, latency = nbytes / fabric.rate_GBps(device, device), fabric.latency_ns(device, device)
+        self.legs.append(Leg(fabric.resources(device, device), max(ns, latency), 0.0))
 
     def remote(self, found: Allocation, owner: Device | None, va: int, nbytes: int, access: Access) -> Memory:
         """The memory that the GPU reaches at ``va`` of ``found``, which ``owner`` (None: the host) holds."""
@@ -113,25 +114,22 @@ class Operation:
         return settle(found, self.device, outcome, access)
 
     def dma(self, requester: Device, source: Device | None, target: Device | None, nbytes: int, va: int) -> DmaOutcome:
-        """Ask what becomes of a transfer and book its cost. Raises what ends the operation."""
-        outcome = self.driver.link.dma(
-            Dma(
-                requester=requester.bdf,
-                engine=self.engine,
-                source=place(source),
-                target=place(target),
-                nbytes=nbytes,
-                va=va,
-            )
-        )
-        if outcome.effect == "never":
-            raise NeverCompletesError
-        if outcome.effect == "lost":
-            self._lost(requester, source, target)
+        """Ask what becomes of a transfer between two places and book its cost. Raises what ends the operation."""
+        outcome = self._ask(requester, source, target, nbytes, va)
         fabric = self.driver.fabric
         rate = outcome.bandwidth_GBps or fabric.rate_GBps(source, target)
         latency = outcome.latency_ns or fabric.latency_ns(source, target)
         self.legs.append(Leg(fabric.resources(source, target), nbytes / rate, latency))
+        return outcome
+
+    def _ask(self, requester: Device, source: Device | None, target: Device | None, nbytes: int, va: int) -> DmaOutcome:
+        ends = place(source), place(target)
+        request = Dma(requester=requester.bdf, engine=self.engine, source=ends[0], target=ends[1], nbytes=nbytes, va=va)
+        outcome = self.driver.link.dma(request)
+        if outcome.effect == "never":
+            raise NeverCompletesError
+        if outcome.effect == "lost":
+            self._lost(requester, source, target)
         return outcome
 
     def fault(
@@ -154,13 +152,6 @@ class Operation:
         if outcome.effect == "lost":
             self._lost(device)
         self.extra_ns += outcome.duration_ns
-
-    def check_present(self, device: Device) -> None:
-        """Asked once an operation and GPU: a GPU that fell off the bus runs nothing."""
-        if device.bdf not in self._present:
-            if self.driver.link.inquire(device.bdf).state == "lost":
-                self._lost(device)
-            self._present.add(device.bdf)
 
     def _lost(self, *involved: Device | None) -> None:
         """Contexts of every GPU that is gone die, and the operation's own with them."""

@@ -97,9 +97,7 @@ def _transfer(operation: Operation, target: End, source: End, memory: Memory, nb
     if owner is None and reader is None:
         return target.memory, memory
     if owner is reader and owner is not None:
-        if owner is not device:
-            operation.check_present(owner)
-        operation.local(nbytes)
+        operation.local(owner, nbytes, target.va)
         return target.memory, memory
     if owner is None or reader is None:
         requester = owner or reader or device

@@ -48,6 +48,8 @@ class MachineLink:
         if not line:
             raise _gone("it closed the connection")
         answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise DriverError(CuResult.UNKNOWN, f"the virtual machine refused {request}: {answer['error']}")
         return answer
 
 

@@ -96,7 +96,6 @@ def _run(driver: Driver, stream: Stream, kernel: Kernel, values: tuple[int, ...]
     def run(ready_ns: float, queued_ns: float) -> float | Generator[None, None, float]:
         assert isinstance(stream.context, Context)  # noqa: S101
         operation = Operation(driver, stream.context, "sm")
-        operation.check_present(operation.device)
         result = known.body(counterpart.Launch(operation, ready_ns, queued_ns, nthreads), *values)
         return operation.end(ready_ns, queued_ns) if result is None else result
 

@@ -7,6 +7,7 @@ served by the stub (libcuda.c). The driver moves bytes through the other mapping
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from dataclasses import dataclass
 
@@ -24,20 +25,19 @@ NOT_SET, CPU = -2, -1
 _MOST_GPUS = 63
 _ALL_BITS = (1 << 64) - 1
 
-_stub = ctypes.CDLL("libcuda.so.1")
-_stub.dmaproof_region_add.argtypes = [
-    ctypes.c_uint64,
-    ctypes.c_uint64,
-    ctypes.c_uint64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-]
-_stub.dmaproof_region_remove.argtypes = [ctypes.c_int]
-_stub.dmaproof_region_remove.restype = None
-_stub.dmaproof_region_move.argtypes = [ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64]
-_stub.dmaproof_region_move.restype = None
-_stub.dmaproof_region_faults.argtypes = [ctypes.c_int]
-_stub.dmaproof_region_faults.restype = ctypes.c_uint64
+
+@functools.cache
+def _stub() -> ctypes.CDLL:
+    """The library that this driver runs under, opened by its soname."""
+    stub = ctypes.CDLL("libcuda.so.1")
+    stub.dmaproof_region_add.argtypes = [*[ctypes.c_uint64] * 3, ctypes.c_void_p, ctypes.c_void_p]
+    stub.dmaproof_region_remove.argtypes = [ctypes.c_int]
+    stub.dmaproof_region_remove.restype = None
+    stub.dmaproof_region_move.argtypes = [ctypes.c_int, *[ctypes.c_uint64] * 4]
+    stub.dmaproof_region_move.restype = None
+    stub.dmaproof_region_faults.argtypes = [ctypes.c_int]
+    stub.dmaproof_region_faults.restype = ctypes.c_uint64
+    return stub
 
 
 def bit(gpu: int) -> int:
@@ -81,21 +81,21 @@ class ManagedPages(MappedMemory):
         self.accessed_by: npt.NDArray[np.uint64] = np.zeros(self.npages, np.uint64)
         self.preferred = np.full(self.npages, NOT_SET, np.int32)
         self.prefetched = np.full(self.npages, NOT_SET, np.int32)
-        self._number = _stub.dmaproof_region_add(
+        self._number = _stub().dmaproof_region_add(
             self.cpu_address, self.npages, PAGE, self.where.ctypes.data, self.read_mostly.ctypes.data
         )
         if self._number < 0:
             raise DriverError(CuResult.OUT_OF_MEMORY, "no room for another managed allocation")
 
     def close(self) -> None:
-        _stub.dmaproof_region_remove(self._number)
+        _stub().dmaproof_region_remove(self._number)
         unmap(self.cpu_address, self._length)
         unmap(self.address, self._length)
 
     @property
     def cpu_faults(self) -> int:
         """How many page faults the CPU has taken here."""
-        return int(_stub.dmaproof_region_faults(self._number))
+        return int(_stub().dmaproof_region_faults(self._number))
 
     def pages(self, offset: int, nbytes: int) -> Range:
         return Range(offset // PAGE, -(-(offset + nbytes) // PAGE))
@@ -103,7 +103,7 @@ class ManagedPages(MappedMemory):
     def move(self, pages: Range, set_bits: int, keep: bool = False) -> None:
         """Make ``set_bits`` where the pages are; with ``keep``, besides where they were."""
         count = pages.end - pages.first
-        _stub.dmaproof_region_move(self._number, pages.first, count, _ALL_BITS if keep else 0, set_bits)
+        _stub().dmaproof_region_move(self._number, pages.first, count, _ALL_BITS if keep else 0, set_bits)
 
 
 def runs(pages: Range, chosen: npt.NDArray[np.bool_]) -> list[Range]:

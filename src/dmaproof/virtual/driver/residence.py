@@ -77,7 +77,7 @@ def _fault(
 def _cost(operation: Operation, nremote: int, touched: Range, va: int, nbytes: int, access: str) -> None:
     npages = touched.end - touched.first
     if nremote < npages:
-        operation.local(nbytes * (npages - nremote) // npages)
+        operation.local(operation.device, nbytes * (npages - nremote) // npages, va)
     if nremote:
         source, target = (None, operation.device) if access == "read" else (operation.device, None)
         operation.dma(operation.device, source, target, nbytes * nremote // npages, va)

@@ -117,6 +117,8 @@ class Scheduler:
             stream.stuck = True
             return False
         except DriverError as error:
+            if error.message:
+                say(error.message)
             stream.context.fail(error.code)
             return True
         except Exception:  # noqa: BLE001 - a defect of the driver ends the context, it must not end the gpu thread

@@ -9,18 +9,18 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { CUDA_SUCCESS = 0, CUDA_ERROR_NOT_FOUND = 500, SYMBOL_FOUND = 0, SYMBOL_NOT_FOUND = 1 };
+enum { CUDA_SUCCESS = 0, CUDA_ERROR_DEINITIALIZED = 4, CUDA_ERROR_NOT_FOUND = 500, SYMBOL_FOUND = 0, SYMBOL_NOT_FOUND = 1 };
 
 /* Of the interpreter that this library is loaded into; weak, because a program without one may load it too. */
 extern int PyGILState_Ensure(void) __attribute__((weak));
 extern void PyGILState_Release(int) __attribute__((weak));
 extern int PyRun_SimpleString(const char *) __attribute__((weak));
+extern int Py_IsInitialized(void) __attribute__((weak));
 
 typedef void *(*resolver_fn)(const char *name, int version, unsigned long long flags);
 static _Atomic(resolver_fn) resolver;
@@ -45,11 +45,56 @@ static void load_driver(void)
     PyGILState_Release(state);
 }
 
+/* Programs keep the functions they are given, and C++ destructors call them when the interpreter is gone. So each is
+ * handed out behind a slot, which by then answers as a driver that is shutting down does. All parameters of the driver
+ * API are integers or pointers, twelve at the most; a slot passes on twelve words, whatever the function takes. */
+#define PARAMETERS                                                                                                     \
+    uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f, uintptr_t g, uintptr_t h,            \
+        uintptr_t i, uintptr_t j, uintptr_t k, uintptr_t l
+#define SLOT(n)                                                                                                        \
+    static int slot_##n(PARAMETERS)                                                                                    \
+    {                                                                                                                  \
+        return Py_IsInitialized() ? targets[0x##n](a, b, c, d, e, f, g, h, i, j, k, l) : CUDA_ERROR_DEINITIALIZED;     \
+    }
+#define NAME(n) slot_##n,
+#define SIXTEEN(X, n)                                                                                                  \
+    X(n##0) X(n##1) X(n##2) X(n##3) X(n##4) X(n##5) X(n##6) X(n##7)                                                    \
+    X(n##8) X(n##9) X(n##a) X(n##b) X(n##c) X(n##d) X(n##e) X(n##f)
+#define ALL(X)                                                                                                         \
+    SIXTEEN(X, 0) SIXTEEN(X, 1) SIXTEEN(X, 2) SIXTEEN(X, 3) SIXTEEN(X, 4) SIXTEEN(X, 5) SIXTEEN(X, 6) SIXTEEN(X, 7)    \
+    SIXTEEN(X, 8) SIXTEEN(X, 9) SIXTEEN(X, a) SIXTEEN(X, b) SIXTEEN(X, c) SIXTEEN(X, d) SIXTEEN(X, e) SIXTEEN(X, f)
+
+typedef int (*driver_fn)(PARAMETERS);
+static driver_fn targets[256];
+ALL(SLOT)
+static const driver_fn slots[256] = {ALL(NAME)};
+static int nslots;
+static pthread_mutex_t handing_out = PTHREAD_MUTEX_INITIALIZER;
+
+/* The slot in front of `function`, or NULL when there are no more. */
+static void *behind_slot(driver_fn function)
+{
+    int n = 0;
+    pthread_mutex_lock(&handing_out);
+    while (n < nslots && targets[n] != function)
+        ++n;
+    if (n == nslots && n < (int)(sizeof slots / sizeof *slots))
+        targets[nslots++] = function;
+    pthread_mutex_unlock(&handing_out);
+    if (n == (int)(sizeof slots / sizeof *slots)) {
+        fprintf(stderr, "dmaproof: the simulated driver has more calls than libcuda.so.1 has slots\n");
+        return NULL;
+    }
+    return (void *)slots[n];
+}
+
 EXPORT int cuGetProcAddress_v2(const char *name, void **pfn, int version, unsigned long long flags, int *status)
 {
     pthread_once(&loaded, load_driver);
     resolver_fn resolve = atomic_load(&resolver);
     void *found = resolve == NULL ? NULL : resolve(name, version, flags);
+    if (found != NULL)
+        found = behind_slot((driver_fn)found);
     if (pfn != NULL)
         *pfn = found;
     if (status != NULL)
