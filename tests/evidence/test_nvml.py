@@ -213,26 +213,32 @@ def alive(pid: int) -> bool:
 
 
 PARENT = """
-import sys, time
+import os, sys, time
 from dmaproof.evidence.nvml_events import NvmlEvents
 events = NvmlEvents({}, "host")
 events.start(float(sys.argv[1]))
-print(events._child.pid, flush=True)
+heir = os.fork() if sys.argv[2] == "heir" else 0
+if heir or sys.argv[2] != "heir":
+    print(events._child.pid, heir, flush=True)
 time.sleep(600)
 """
 
 
 @pytest.mark.parametrize("mode", ["ok", "hang"])
-def test_the_child_dies_with_a_killed_parent(env: dict[str, str], mode: str) -> None:
+@pytest.mark.parametrize("heir", ["heir", "none"])
+def test_the_child_dies_with_a_killed_parent(env: dict[str, str], mode: str, heir: str) -> None:
+    """Also where an heir of the parent keeps the child's standard input open: the kernel tells the child then."""
     wait_s = "1" if mode == "hang" else str(START_S)
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT, wait_s],
-        env={**os.environ, **env, "NVML_STUB_MODE": mode},
-        stdout=subprocess.PIPE,
-    ) as parent:
+    command = [sys.executable, "-c", PARENT, wait_s, heir]
+    environment = {**os.environ, **env, "NVML_STUB_MODE": mode}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        assert alive(child)
-        parent.send_signal(signal.SIGKILL)
-        parent.wait(START_S)
-        assert until(lambda: not alive(child))
+        child, kept = map(int, parent.stdout.readline().split())
+        try:
+            assert alive(child)
+            parent.send_signal(signal.SIGKILL)
+            parent.wait(START_S)
+            assert until(lambda: not alive(child))
+        finally:
+            if kept:
+                os.kill(kept, signal.SIGKILL)

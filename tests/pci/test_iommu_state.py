@@ -53,6 +53,7 @@ def test_paths_hold_acs_and_ats_of_every_hop(machine: MachineTree) -> None:
     assert isinstance(port.acs, Acs)
     assert f"ACS sends peer requests through the root complex at {PORT}" in said(machine)
     assert f"ATS is on at {GPU}" in said(machine)
+    assert "unreadable" not in said(machine)
 
 
 def test_bits_that_are_off_read_off(tmp_path: Path) -> None:
