@@ -68,6 +68,10 @@ def note_from_threads(count: int) -> None:
         thread.join()
 
 
+def note_after_returning() -> None:
+    threading.Timer(0.1, note, args=("late",)).start()
+
+
 def mutex_deadlock() -> None:
     note("allocation", va=0x7F0000000000, nbytes=1024, memory="managed")
     print("about to lock twice", flush=True)  # noqa: T201 - the output is what is tested

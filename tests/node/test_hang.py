@@ -182,6 +182,22 @@ def check_that_only_its_device_is_lost(worker: Worker, node: Node, tmp_path: Pat
         other.run(planted.nothing, deadline=soon(), devices=[GPU])
 
 
+def test_a_capture_that_is_stuck_in_the_kernel_keeps_no_device(node: Node, tmp_path: Path) -> None:
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    captures = {"stuck": lambda _: (mountpoint / "never").read_text()}
+    try:
+        with (
+            serve(mountpoint, {"never": never}),
+            Worker(node, tmp_path, run_id="ours", captures=captures, bounds=QUICK) as worker,
+        ):
+            report = hang(worker, "mutex_deadlock")
+            assert "cannot be killed" in report.captures["stuck"]
+            worker.run(planted.nothing, deadline=Deadline.after(5), devices=[GPU])
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
 ENDS_BESIDE_D = f"""
     import sys
     sys.path.insert(0, {str(ROOT)!r})

@@ -62,6 +62,13 @@ def test_notes_from_many_threads_are_all_whole(worker: Worker) -> None:
     assert sorted(note.data["number"] for note in worker.notes) == list(range(50))
 
 
+def test_a_note_that_comes_after_the_answer_is_not_the_next_runs(worker: Worker) -> None:
+    worker.run(planted.note_after_returning, deadline=soon())
+    time.sleep(0.3)
+    worker.run(planted.nothing, deadline=soon())
+    assert worker.notes == ()
+
+
 def test_the_node_gives_the_environment(tmp_path: Path) -> None:
     node = Node("test", root=tmp_path / "root", env={"DMAPROOF_TEST": "seen"})
     with Worker(node, tmp_path, run_id="ours") as worker:

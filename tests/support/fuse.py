@@ -74,7 +74,8 @@ def _hear(fd: int) -> str:
 def _keep(mountpoint: Path, files: Mapping[str, Read], until: int, tell: int) -> NoReturn:
     try:
         os.setsid()  # Ctrl-C is the test's
-        _close_all_but(until, tell)
+        test = os.pidfd_open(os.getppid())  # beside the pipe, whose other end a child of the test may have inherited
+        _close_all_but(until, tell, test)
         try:
             fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
             _mount(mountpoint, fuse)
@@ -86,7 +87,7 @@ def _keep(mountpoint: Path, files: Mapping[str, Read], until: int, tell: int) ->
             _serve(fuse, files)
         os.close(fuse)  # the server's is the last one: its end aborts the connection
         os.write(tell, b"ready")
-        os.read(until, 1)
+        select.select([until, test], [], [])
         os.kill(server, signal.SIGKILL)
         os.waitpid(server, 0)
         _libc.umount2(os.fsencode(mountpoint), _MNT_FORCE | _MNT_DETACH)
