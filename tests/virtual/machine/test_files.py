@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dmaproof.rig.load import load, profile_ids
+from dmaproof.rig.model import Iommu
 from dmaproof.virtual.machine.config_space import config_space
 from dmaproof.virtual.machine.topology import functions
 
@@ -161,3 +162,17 @@ def test_kernel_log_records_are_those_of_dev_kmsg(boot) -> None:
     about = lines.index(" DEVICE=+pci:0000:82:00.0")
     assert lines[about - 1] == " SUBSYSTEM=pci"
     assert ";pci 0000:82:00.0: [10de:2230]" in lines[about - 2]
+
+
+@pytest.mark.parametrize("family", ["amdvi", "smmuv3", "smmuv2", "virtio-iommu", "vtd"])
+@pytest.mark.parametrize("domain", ["translated", "passthrough", "none"])
+def test_every_iommu_that_a_rig_can_declare_boots_and_shows(family, domain, boot, dial) -> None:
+    rig = load("virtual:pcie-pair")
+    node = rig.nodes[0].model_copy(update={"iommu": Iommu(family=family, domain=domain)})
+    machine = boot(rig.model_copy(update={"node": {"host": node}}))
+    kinds = {(one / "type").read_text().strip() for one in (machine.root / "sys/kernel/iommu_groups").iterdir()}
+    assert kinds <= {"translated": {"DMA", "DMA-FQ"}, "passthrough": {"identity"}, "none": set()}[domain]
+    assert bool(kinds) == bool(list((machine.root / "sys/class/iommu").iterdir())) == (domain != "none")
+    names = {"amdvi": "IVRS", "vtd": "DMAR", "virtio-iommu": "VIOT"}
+    assert (machine.root / "sys/firmware/acpi/tables" / names.get(family, "IORT")).is_file()
+    assert dial(machine).dma("0000:04:00.0", "0000:82:00.0") == "lands"

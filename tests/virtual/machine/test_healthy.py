@@ -79,6 +79,8 @@ def test_requests_that_make_no_sense_are_told_so(boot, dial) -> None:
     ]
     for request in wrong:
         assert "error" in dial(node).ask(request)
+    with pytest.raises((AssertionError, ConnectionError)):  # a line too long to be a request ends the connection
+        dial(node).ask("x" * (1 << 18))
     assert dial(node).state("0000:04:00.0") == "present"
 
 

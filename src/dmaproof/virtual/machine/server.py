@@ -63,8 +63,8 @@ class Server:
                 await writer.drain()
                 if "error" in answer:
                     break
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # a killed process ends its connection any way it can; the end below is the same
+        except (ConnectionError, asyncio.CancelledError, ValueError):
+            pass  # a killed process, the machine's own end, a line without end: what follows is the same
         finally:
             self._watchers.discard(writer)
             if client in self._machine.clients:

@@ -159,7 +159,7 @@ def _unit(node: Node, number: int) -> tuple[str, str]:
         return f"dmar{number}", "sys/devices/virtual/iommu"
     if node.iommu.family == "amdvi":
         return f"ivhd{number}", f"sys/devices/pci{functions(node)[0].root_bus}/iommu"
-    if node.iommu.family == "smmuv3":
-        platform = f"sys/devices/platform/arm-smmu-v3.{number}.auto/iommu"
-        return f"smmu3.{0x11000000 + number * 0x1000000:#018x}", platform
-    return f"{node.iommu.family}{number}", "sys/devices/virtual/iommu"
+    if node.iommu.family in ("smmuv3", "smmuv2"):
+        driver, prefix = ("arm-smmu-v3", "smmu3") if node.iommu.family == "smmuv3" else ("arm-smmu", "smmu")
+        return f"{prefix}.{0x11000000 + number * 0x1000000:#018x}", f"sys/devices/platform/{driver}.{number}.auto/iommu"
+    return f"0000:00:{0x18 + number:02x}.0", "sys/devices/virtual/iommu"  # virtio-iommu: its own PCI function
