@@ -16,13 +16,13 @@ _FORM = re.compile(
 
 
 def parse(text: str) -> str:
-    """``text`` as ``dddd:bb:dd.f``; domain and function are 0 where left out.
+    """``text`` as ``dddd:bb:dd.f``; domain or function is 0 where left out.
 
     Accepts what the field writes: ``0000:01:00.0``, ``01:00.0``, ``0000:01:00`` (Xid lines),
     ``00000000:01:00.0`` (NVML). Raises UsageError for anything else.
     """
     match = _FORM.fullmatch(text.strip())
-    if match is None:
+    if match is None or (match["domain"] is None and match["function"] is None):  # two numbers could mean anything
         raise UsageError(f"{text!r} is not a PCI address: write domain:bus:device.function, such as 0000:17:00.0")
     domain, bus, device, function = (int(match[g] or "0", 16) for g in ("domain", "bus", "device", "function"))
     return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"

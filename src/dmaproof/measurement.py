@@ -24,5 +24,5 @@ class Measurement:
 
     @property
     def spread(self) -> float:
-        """Largest minus smallest sample, in ``unit``: with a handful of samples the range says more than a deviation."""
+        """Largest minus smallest sample, in ``unit``: of a handful of samples the range says more than a deviation."""
         return max(self.samples) - min(self.samples)

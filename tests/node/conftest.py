@@ -15,6 +15,7 @@ QUICK = Bounds(sample_gap_s=0.2, capture_s=0.5, kill_s=0.5)
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     """A node with lock files of its own."""
+    (tmp_path / "root/run/lock").mkdir(parents=True)
     return Node("test", root=tmp_path / "root")
 
 

@@ -210,6 +210,7 @@ ENDS_BESIDE_D = f"""
     from tests.node.conftest import QUICK
     folder = Path({{folder!r}})
     captures = {{{{"stuck": lambda _: (folder / "mnt/never").open("rb", buffering=0).read(1).decode()}}}}
+    (folder / "root").mkdir(exist_ok=True)
     node = Node("test", root=folder / "root")
     with Worker(node, folder / "work", run_id="r", captures=captures, bounds=QUICK) as worker:
         worker.run(planted.nothing, deadline=Deadline.after(20))

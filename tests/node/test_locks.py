@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import DeviceBusy, DevicePoisoned
+from dmaproof.errors import DeviceBusy, DevicePoisoned, NodeError
 from dmaproof.node import locks
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node, lock_dir
@@ -32,9 +32,16 @@ def test_lock_files_are_for_every_user(node: Node) -> None:
 
 
 def test_where_run_lock_is_not_writable_the_temp_folder_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "root").write_text("a file, so nothing can be made below it")
+    (tmp_path / "root/run").mkdir(parents=True)
+    (tmp_path / "root/run/lock").write_text("a file, so nothing can be made below it")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert lock_dir(Node("test", root=tmp_path / "root")) == tmp_path / "dmaproof-locks"
+
+
+def test_a_node_that_is_gone_does_not_come_back_as_a_folder_of_locks(tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match="is gone: its root"):
+        lock_dir(Node("test", root=tmp_path / "root"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_run_is_refused_at_once_and_told_who_holds_it(node: Node) -> None:

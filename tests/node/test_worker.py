@@ -169,6 +169,7 @@ HARNESS = f"""
     from dmaproof.node.worker import Worker
     from tests.node import planted
     folder = Path({{folder!r}})
+    (folder / "root/run/lock").mkdir(parents=True, exist_ok=True)
     worker = Worker(Node("test", root=folder / "root"), folder / "work", run_id={{run!r}})
     worker.run(planted.nothing, deadline=Deadline.after(20))
     print(worker.pid, flush=True)

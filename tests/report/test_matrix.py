@@ -106,3 +106,21 @@ def test_any_figures_make_levels(figures: list[float], tmp_path_factory: pytest.
     levels = [cell.level for cell in matrices(read(path), GPUS)[0].cells if cell.line]
     assert len(levels) == len(figures)
     assert all(0 <= level <= 9 for level in levels)
+
+
+def test_both_directions_of_one_test_share_a_matrix(tmp_path: Path) -> None:
+    units = [records.opening(RIG)]
+    for source, target in (("gpu0", "gpu1"), ("gpu0", "gpu2")):
+        unit = records.bandwidth(RIG, source, target, "ce", 100.0, direction="both")
+        (there,) = [line for line in unit if line.kind == "measurement"]
+        units.append([there.model_copy(update={"source": target, "target": source, "median": 90.0}), *unit])
+    failed = records.bandwidth(RIG, "gpu3", "gpu4", "ce", 1.0, direction="both")
+    units.append([line.model_copy(update={"outcome": "failed"}) for line in failed if line.kind == "test"])
+    (matrix,) = of(tmp_path, units)
+    found = cells(matrix)
+    assert [round(found[pair].line.median) for pair in (("gpu0", "gpu1"), ("gpu2", "gpu0"))] == [100, 90]  # type: ignore[union-attr]
+    assert [found[pair].why for pair in (("gpu3", "gpu4"), ("gpu4", "gpu3"), ("gpu5", "gpu6"))] == [
+        "failed",
+        "failed",
+        "not run",
+    ]

@@ -82,6 +82,7 @@ class Started:
 
 Start = Callable[..., Started]
 RunSuites = Callable[..., Finished]
+Left = Callable[[Finished], list[str]]
 
 
 @pytest.fixture
@@ -104,19 +105,20 @@ def run_suites(start: Start) -> RunSuites:
 
 
 @pytest.fixture
-def nothing_left(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
-    """Says which processes, of whatever parent, still have to do with the test's folder."""
+def nothing_left(tmp_path: Path) -> Left:
+    """Says which processes, of whatever parent, still have to do with a run or the test's folder."""
 
-    def left() -> list[str]:
+    def left(run: Finished) -> list[str]:
+        words = [str(tmp_path), *([run.folder.name] if run.folder else [])]
         end = time.monotonic() + 15
-        while (found := _processes_of(tmp_path)) and time.monotonic() < end:
+        while (found := _processes_of(words)) and time.monotonic() < end:
             time.sleep(0.1)
         return found
 
-    yield left
+    return left
 
 
-def _processes_of(folder: Path) -> list[str]:
+def _processes_of(words: list[str]) -> list[str]:
     found = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
@@ -126,6 +128,6 @@ def _processes_of(folder: Path) -> list[str]:
             status = (process / "stat").read_text()
         except OSError:
             continue
-        if str(folder).encode() in text and ") Z " not in status:
+        if any(word.encode() in text for word in words) and ") Z " not in status:
             found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found

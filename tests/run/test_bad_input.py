@@ -6,15 +6,16 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dmaproof.node.hold import hold_for_run
 from dmaproof.node.node import Node, lock_dir
-from tests.run.conftest import RunSuites, Start
+from tests.run.conftest import Left, RunSuites, Start
 
 ABSENT = "00fe:01:00.0"  # a bus that no machine of ours has
 
@@ -94,7 +95,7 @@ def test_gpus_that_another_run_holds_are_refused(tmp_path: Path, run_suites: Run
 SLOW = ("suites/p2p", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", "not local", "-v")
 
 
-def test_interrupt(start: Start, nothing_left: Callable[[], list[str]]) -> None:
+def test_interrupt(start: Start, nothing_left: Left) -> None:
     started = start(*SLOW)
     started.wait_for("test_host_copy.*PASSED|FAILED")
     started.signal(signal.SIGINT)
@@ -105,17 +106,19 @@ def test_interrupt(start: Start, nothing_left: Callable[[], list[str]]) -> None:
     assert run.folder is not None
     assert (run.folder / "report.html").is_file()
     assert (run.folder / "junit.xml").read_text().rstrip().endswith("</testsuites>")
-    assert nothing_left() == []
+    assert nothing_left(run) == []
 
 
 @pytest.mark.parametrize("extra", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_killed(extra: tuple[str, ...], start: Start, nothing_left: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_killed(extra: tuple[str, ...], start: Start, nothing_left: Left, tmp_path: Path) -> None:
     started = start(*SLOW, *extra)
-    started.wait_for("FAILED")
+    started.wait_for(r"FAILED[\s\S]*FAILED[\s\S]*FAILED")  # the first one's lines have been written by now
     started.signal(signal.SIGKILL)
     run = started.finish()
     assert run.status == -signal.SIGKILL
-    assert nothing_left() == []
+    assert nothing_left(run) == []
+    assert run.folder is not None
+    assert list(Path(tempfile.gettempdir()).glob(f"dmaproof-{run.folder.name}*")) == []
     record = run.record
     assert record.end is None
     assert record.tests, "what was finished before the kill must be in the record"
@@ -123,19 +126,19 @@ def test_killed(extra: tuple[str, ...], start: Start, nothing_left: Callable[[],
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
+    """A file system of 96 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(folder)], check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine does not let root mount a tmpfs")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up(small_disk: Path, run_suites: RunSuites, nothing_left: Callable[[], list[str]]) -> None:
+def test_a_disk_that_fills_up(small_disk: Path, run_suites: RunSuites, nothing_left: Left) -> None:
     """Measurements and evidence of the run outgrow the disk; what was recorded before stays whole."""
     run = run_suites("suites", "--rig=virtual:hgx-h100", reports=small_disk)
     assert run.status == 2, run.output
@@ -145,7 +148,7 @@ def test_a_disk_that_fills_up(small_disk: Path, run_suites: RunSuites, nothing_l
     assert not (run.folder / "junit.xml").exists()
     assert not (run.folder / "report.html").exists()
     assert run.record.tests
-    assert nothing_left() == []
+    assert nothing_left(run) == []
 
 
 def test_no_locks_are_left_in_the_system(run_suites: RunSuites) -> None:

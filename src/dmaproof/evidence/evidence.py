@@ -14,9 +14,10 @@ class Evidence:
     """Something that ``source`` observed on ``node``.
 
     ``time_s`` is on this process's CLOCK_MONOTONIC, known to ``uncertainty_s``. ``kind`` is an Event's kind for
-    decoded lines, else the observation's own: ``kernel-line`` (not decoded), ``records-lost``, ``xid-event``
-    (NVML), ``iommu-state``, ``config-space``, ``uvm-fault-stats``, ``nvml-state``, ``stack``, ``probe``, ``hang``,
-    ``worker-died``, ``blind-spot``. ``text`` is for people; ``data`` is JSON-able detail, documented by its source.
+    decoded lines, else the observation's own: ``kernel-line`` (not decoded), ``kernel-log``, ``records-lost``,
+    ``xid-event`` and ``nvml-event`` (NVML), ``nvml-state``, ``iommu-state``, ``pci-path``, ``config-space``,
+    ``uvm-fault-stats``, ``stack``, ``probe``, ``hang``, ``worker-died``, ``blind-spot``. ``text`` is for
+    people; ``data`` is JSON-able detail, documented by its source.
     """
 
     source: str

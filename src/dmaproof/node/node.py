@@ -27,6 +27,8 @@ def lock_dir(node: Node) -> Path:
 
     Open to all users (mode 1777), because a GPU is shared by them too. Raises NodeError where neither can be written.
     """
+    if not node.root.is_dir():
+        raise NodeError(f"node {node.name} is gone: its root {node.root} is no longer there")
     refusals = []
     for parent in (node.root / "run/lock", Path(tempfile.gettempdir())):
         try:
@@ -38,7 +40,7 @@ def lock_dir(node: Node) -> Path:
 
 def _writable(folder: Path) -> Path:
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir()  # not its parents: a node that is being taken down must not come back as a folder of locks
         folder.chmod(_LOCK_FOLDER_MODE)  # mkdir's mode is cut by the umask
     except FileExistsError:
         pass

@@ -93,8 +93,15 @@ def matrices(record: Record, gpus: Mapping[str, Sequence[str]]) -> list[Matrix]:
 
 
 def _key(line: MeasurementLine) -> Key:
+    """A test of both directions at once measures two figures under one id: both belong to one matrix."""
     template = _swap(line.test, {str(line.source): _SOURCE, str(line.target): _TARGET})
+    if line.direction == "both":
+        template = min(template, _mirrored(template))
     return Key(template, line.node, line.name, line.unit, line.path, line.peer, line.direction, line.method)
+
+
+def _mirrored(template: str) -> str:
+    return _swap(template, {_SOURCE: _TARGET, _TARGET: _SOURCE})
 
 
 def _swap(test: str, words: Mapping[str, str]) -> str:
@@ -146,11 +153,17 @@ def _cell(
 ) -> Cell:
     line = by_pair.get((source, target))
     if line is None:
-        test = key.template.replace(_SOURCE, source).replace(_TARGET, target)
+        ids = [one.replace(_SOURCE, source).replace(_TARGET, target) for one in _templates(key)]
+        test = next((one for one in ids if one in tests), ids[0])
         return Cell(source, target, test, why=_why(tests.get(test)))
     level = min(LEVELS - 1, int(scale.share(line.median, scale.best) * LEVELS))
     odd = scale.share(line.median, scale.median) < 1 - ODD
     return Cell(source, target, line.test, line, level, odd)
+
+
+def _templates(key: Key) -> tuple[str, ...]:
+    """The ids that a figure of ``key`` may have: a test of both directions is called by either order of its ends."""
+    return (key.template, _mirrored(key.template)) if key.direction == "both" else (key.template,)
 
 
 def _why(test: TestLine | None) -> str:

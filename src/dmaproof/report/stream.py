@@ -154,7 +154,7 @@ def _check_schema(path: Path, first: bytes) -> None:
         raise ReportError(f"{path} is empty: the run ended before it recorded anything")
     try:
         head = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for thousands of nested brackets
         if first.startswith(b'{"kind":"run"'):
             return  # cut short, which the caller says
         raise ReportError(f"{path} is not a record: its first line is not JSON") from None

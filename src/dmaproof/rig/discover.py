@@ -49,7 +49,7 @@ def describe(
     """The rig that these three sources make together; ``root`` is only asked for configuration space and CPU flags."""
     known = {one.bdf: one for one in functions}
     gpus = [one for one in functions if is_gpu(one) and not _is_virtual_function(root, one)]
-    here = [one for one in gpus if one.driver != "vfio-pci"]
+    here = [one for one in gpus if _is_of_this_system(one)]
     names = {one.bdf: f"gpu{number}" for number, one in enumerate(here)}
     cliques = {one.bdf: config.parse(config.read(root, one.bdf) or b"").clique for one in here}
     role, role_notes = _role(here, known, cliques, "hypervisor" in (sysfs.text(root / "proc/cpuinfo") or "").split())
@@ -65,6 +65,16 @@ def describe(
     rig = Rig.model_validate({"name": HOST, "kind": HOST, "description": _described(nvml, here), "node": {HOST: table}})
     notes = (*_gpu_notes(gpus, here, answer), *role_notes, *domain_notes, *state.summary)
     return Discovery(rig, notes)
+
+
+def gpus_in_use(root: Path, functions: Sequence[PciFunction]) -> tuple[str, ...]:
+    """The BDFs of the GPUs that this system can use itself: no functions for guests, none handed to VFIO."""
+    gpus = [one for one in functions if is_gpu(one) and not _is_virtual_function(root, one)]
+    return tuple(one.bdf for one in gpus if _is_of_this_system(one))
+
+
+def _is_of_this_system(function: PciFunction) -> bool:
+    return function.driver != "vfio-pci"
 
 
 def is_gpu(function: PciFunction) -> bool:

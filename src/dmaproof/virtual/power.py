@@ -39,9 +39,11 @@ def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator
     """
     planted = known.by_node(rig, plants)
     _check(rig)
+    ours = not workdir.exists()
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(_machine(rig, name, workdir / name, tuple(planted[name]))) for name in rig.node
+            name: stack.enter_context(_machine(rig, name, workdir / name, tuple(planted[name]), ours))
+            for name in rig.node
         }
 
 
@@ -61,7 +63,8 @@ def _check(rig: Rig) -> None:
 
 
 @contextmanager
-def _machine(rig: Rig, name: str, root: Path, plants: tuple[str, ...]) -> Iterator[Node]:
+def _machine(rig: Rig, name: str, root: Path, plants: tuple[str, ...], ours: bool) -> Iterator[Node]:
+    """``ours``: the folder that ``root`` is in was made here as well, and goes with the last machine in it."""
     root = root.absolute()
     try:
         root.mkdir(parents=True)
@@ -76,37 +79,36 @@ def _machine(rig: Rig, name: str, root: Path, plants: tuple[str, ...]) -> Iterat
         write(root, {"run/rig.toml": dump(rig), "run/lock": Folder(0o777)})
         build_cuda(root / _LIBRARIES)
         build_nvml(root / _LIBRARIES)
-        stack.enter_context(_running(root, name, plants))
-        yield Node(name, root, _environment(root, stack))
+        pid = stack.enter_context(_running(root, name, plants, ours))
+        yield Node(name, root, _environment(root, pid))
 
 
-def _environment(root: Path, stack: ExitStack) -> Mapping[str, str]:
+def _environment(root: Path, pid: int) -> Mapping[str, str]:
     folders = [str(root / _LIBRARIES), os.environ.get("LD_LIBRARY_PATH", "")]
-    return {"LD_LIBRARY_PATH": ":".join(filter(None, folders)), ROOT_VARIABLE: str(_reachable(root, stack))}
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, folders)), ROOT_VARIABLE: str(_reachable(root, pid))}
 
 
-def _reachable(root: Path, stack: ExitStack) -> Path:
-    """``root``, or a short link to it where the address of the socket would not fit sockaddr_un."""
-    if len(os.fsencode(root / SOCKET)) <= _SOCKET_ADDRESS_NBYTES:
-        return root
-    alias = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmaproof-"))) / "root"
-    alias.symlink_to(root)
-    return alias
+def _reachable(root: Path, pid: int) -> Path:
+    """``root``, or, where the address of the socket would not fit sockaddr_un, its machine's working folder: a name
+    that ends with the process, and leaves nothing to clean up.
+    """
+    return root if len(os.fsencode(root / SOCKET)) <= _SOCKET_ADDRESS_NBYTES else Path(f"/proc/{pid}/cwd")
 
 
 @contextmanager
-def _running(root: Path, name: str, plants: tuple[str, ...]) -> Iterator[None]:
-    """The machine's process. It ends when the pipe on its standard input does, whatever becomes of this process."""
+def _running(root: Path, name: str, plants: tuple[str, ...], with_parent: bool) -> Iterator[int]:
+    """The machine's process, and its id. It ends when the pipe on its standard input does, whatever becomes of this process."""
     command = [sys.executable, "-P", "-m", "dmaproof.virtual.machine", str(root), "--node", name]
+    command += ["--with-parent"] if with_parent else []
     for one in plants:
         command += ["--plant", one]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, cwd=root
         )
         try:
             _await_ready(process, errors, name)
-            yield
+            yield process.pid
         finally:
             _stop(process)
 

@@ -2,8 +2,8 @@
 
 The machine (hardware and kernel: fabric, IOMMU, GPUs, fault buffers, kernel log) is one process; the driver library
 (address spaces, streams, memory contents, the modelled clock) lives in every process that opened the GPUs. Between them
-is what an ioctl and a doorbell are on a real machine: one JSON object a line, over the socket ``run/machine.sock`` under
-the machine's root. A connection that ends is a process that is gone: the machine then tears its channels down.
+is what an ioctl and a doorbell are on a real machine: one JSON object a line, over the socket ``run/machine.sock``
+under the machine's root. A connection that ends is a process that is gone: the machine then tears its channels down.
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from dmaproof.rig.load import parse
@@ -23,18 +25,33 @@ from dmaproof.virtual.machine.kmsg import KernelLog
 from dmaproof.virtual.machine.machine import build
 from dmaproof.virtual.machine.server import Server
 
+_REMOVALS, _REMOVAL_PAUSE_S = 100, 0.1
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
     parser.add_argument("--node", required=True)
     parser.add_argument("--plant", action="append", default=[])
+    parser.add_argument("--with-parent", action="store_true", help="the folder of ROOT goes too, once it is empty")
     chosen = parser.parse_args()
     root = chosen.root.absolute()
     try:
         asyncio.run(_live(root, chosen.node, chosen.plant))
     finally:
-        shutil.rmtree(root, ignore_errors=True)  # nobody else may be left to do it
+        _remove(root, chosen.with_parent)
+
+
+def _remove(root: Path, with_parent: bool) -> None:
+    """Nobody else may be left to do it. Processes that used the machine may outlive it by a moment, and still write."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(root, ignore_errors=True)
+        if not root.exists():
+            break
+        time.sleep(_REMOVAL_PAUSE_S)
+    if with_parent:
+        with contextlib.suppress(OSError):  # another machine still lives in it, or it is gone already
+            root.parent.rmdir()
 
 
 async def _live(root: Path, name: str, planted: list[str]) -> None:

@@ -96,12 +96,15 @@ class Machine:
 
     def tick(self, now_s: float) -> None:
         """Lets retries and replays happen as often as time has passed."""
+        due: list[tuple[float, str, int]] = []
         for gpu in self.gpus.values():
             gpu.faults.replay(now_s)
             for one in gpu.waiting:
                 while one.since_s + HANDSHAKE_PERIOD_S <= now_s:
                     one.since_s += HANDSHAKE_PERIOD_S
-                    self._access(gpu.bdf, one.address, "write", one.since_s)
+                    due.append((one.since_s, gpu.bdf, one.address))
+        for when_s, requester, address in sorted(due):  # all engines share the IOMMU, and its log
+            self._access(requester, address, "write", when_s)
 
     def _path(self, source: str, target: str) -> Path:
         names = [HOST_NAME if place == HOST else self.gpus[place].rig.name for place in (source, target)]
