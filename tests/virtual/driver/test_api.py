@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from test_chunks import pattern_word
-from thread_machine import PRELUDE, Machine
+from thread_machine import PRELUDE, Machine, transfers
 
 
 def test_devices_are_what_the_rig_says(hgx: Machine) -> None:
@@ -194,6 +194,21 @@ def test_errors_have_their_names(pair: Machine) -> None:
         print(json.dumps(answers))
         """
     ) == ["CUDA_SUCCESS", "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"]
+
+
+def test_an_interrupted_wait_is_an_error_of_the_call(pair: Machine) -> None:
+    pair.rules.append(transfers("never"))
+    done = pair.run(
+        """
+        import os, signal, threading
+        ok(cu.cuInit(0)); use(0); gpu = ok(cu.cuMemAlloc(16))
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        print(int(cu.cuMemsetD8(gpu, 1, 16)[0]), flush=True)
+        os._exit(0)
+        """
+    )
+    assert done.stdout == "999\n"
+    assert "cuMemsetD8: interrupted" in done.stderr
 
 
 CUDA_CORE = """

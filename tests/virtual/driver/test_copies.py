@@ -133,6 +133,8 @@ for one in (0, 1):
     owner = one if other_way else 0
     use(owner); module = kernels("sm_90"); stream = ok(cu.cuStreamCreate(1))
     start, end = ok(cu.cuEventCreate(0)), ok(cu.cuEventCreate(0))
+    if one == 1:  # work that nobody has waited for: this stream comes to its hold later than the other
+        ok(cu.cuMemcpyPeerAsync(memory[1 - owner], contexts[1 - owner], memory[owner], contexts[owner], n, stream))
     ok(launch(module, "dmaproof_hold", stream, flag, 10**10, grid=1, block=1))
     ok(cu.cuEventRecord(start, stream))
     for _ in range(16):

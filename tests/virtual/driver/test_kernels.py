@@ -62,11 +62,13 @@ def test_verify_adds_to_a_result_that_stands_there(hgx: Machine) -> None:
     assert hgx.out(
         f"""{START}
 gpu, result = ok(cu.cuMemAlloc(64)), ok(cu.cuMemAlloc(16)); ok(cu.cuMemsetD8(gpu, 0, 64))
-before = np.array([40, 3], np.uint64); ok(cu.cuMemcpyHtoD(result, before.ctypes.data, 16))
+before = np.array([40, 0], np.uint64); ok(cu.cuMemcpyHtoD(result, before.ctypes.data, 16))
+done(launch(module, "dmaproof_verify", stream, gpu, 16, 1, result))
+done(launch(module, "dmaproof_fill", stream, gpu, 3, 1))
 done(launch(module, "dmaproof_verify", stream, gpu, 16, 1, result))
 print(json.dumps(read(result, 16, np.uint64).tolist()))
 """
-    ) == [56, 0]
+    ) == [69, 0]
 
 
 def test_increment_and_copy(hgx: Machine) -> None:

@@ -128,10 +128,13 @@ verify(module, stream, memory, n // 4, 1)
 words[0] = 5
 assert faults(memory) == before + 1
 verify(module, stream, memory, n // 4, 1)
+before = faults(memory)
+on_gpu("dmaproof_increment", memory, 1)
+assert words[0] == 6 and faults(memory) == before + 1, "the GPU wrote and the CPU kept its copy"
 print(json.dumps(None))
 """
     )
-    assert len(hgx.asked("fault")) == 2
+    assert [one["access"] for one in hgx.asked("fault")] == ["read", "read", "write"]
 
 
 def test_preferred_location_host_is_read_over_the_bus_and_moves_nothing(hgx: Machine) -> None:

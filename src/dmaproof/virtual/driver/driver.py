@@ -108,6 +108,12 @@ class Driver:
             self.synchronize(stream)
         context.check()
 
+    def synchronize_all(self) -> None:
+        """Wait for every context that still works: memory that all GPUs reach is about to go."""
+        for device in self.devices:
+            if device.context is not None and device.context.error is None:
+                self.synchronize_context(device.context)
+
 
 _state: list[Driver] = []
 

@@ -37,9 +37,8 @@ def cu_mem_alloc_host(target: int, nbytes: int) -> None:
 def cu_mem_free_host(address: int) -> None:
     """Waits for the device first: a transfer in flight may use the memory."""
     state = driver()
-    context = state.devices[state.space.at(address, "pinned").gpu].context
-    if context is not None:
-        state.synchronize_context(context)
+    state.space.at(address, "pinned")
+    state.synchronize_all()
     release(state, state.space.at(address, "pinned"))
 
 
@@ -63,9 +62,7 @@ def cu_mem_host_unregister(address: int) -> None:
         found = state.space.at(address, "registered")
     except DriverError:
         raise DriverError(CuResult.HOST_MEMORY_NOT_REGISTERED) from None
-    context = state.devices[found.gpu].context
-    if context is not None:
-        state.synchronize_context(context)
+    state.synchronize_all()
     release(state, found)
 
 

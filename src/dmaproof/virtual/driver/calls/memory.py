@@ -44,13 +44,15 @@ def cu_mem_alloc_managed(target: int, nbytes: int, flags: int) -> None:
 
 @call("cuMemFree", "p", since=3020)
 def cu_mem_free(va: int) -> None:
-    """Waits for the device, as the real one does: work in flight may use the memory."""
+    """Waits for the device, as the real one does: work in flight may use the memory; for all, where all may use it."""
     if not va:
         return
     state = driver()
     found = state.space.at(va, "device", "managed")
     context = state.devices[found.gpu].context
-    if context is not None:
+    if found.kind == "managed":
+        state.synchronize_all()
+    elif context is not None:
         state.synchronize_context(context)
     release(state, state.space.at(va, "device", "managed"))
 

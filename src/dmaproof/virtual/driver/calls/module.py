@@ -144,6 +144,16 @@ def cu_func_get_param_info(kernel: int, index: int, offset: int, nbytes: int) ->
     cu_kernel_get_param_info(kernel, index, offset, nbytes)
 
 
+@call("cuKernelGetParamCount", "pp")
+def cu_kernel_get_param_count(kernel: int, count: int) -> None:
+    put_u64(count, len(driver().handles.get(kernel, Kernel).entry.parameters))
+
+
+@call("cuFuncGetParamCount", "pp")
+def cu_func_get_param_count(kernel: int, count: int) -> None:
+    cu_kernel_get_param_count(kernel, count)
+
+
 @call("cuFuncGetAttribute", "pip")
 def cu_func_get_attribute(target: int, attribute: int, kernel: int) -> None:
     driver().handles.get(kernel, Kernel)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dmaproof.virtual.driver.abi import call, get_u32, get_u64, put_int, put_u64
 from dmaproof.virtual.driver.calls.memory import allocate
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.errors import not_supported
 from dmaproof.virtual.driver.gpus import Context, Device
 from dmaproof.virtual.driver.release import release
 from dmaproof.virtual.driver.streams import Stream
@@ -86,8 +86,6 @@ def cu_mem_alloc_from_pool_async(target: int, nbytes: int, pool: int, stream: in
 def cu_mem_free_async(va: int, stream: int) -> None:
     state = driver()
     found = state.space.at(va, "device")
-    if not found.pool:
-        raise DriverError(CuResult.INVALID_VALUE)
 
     def run(ready_ns: float, _queued_ns: float) -> float:
         release(state, found)

@@ -25,7 +25,7 @@ def words(first: int, nwords: int, seed: int) -> Words:
     return x
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def chunk(first: int, nwords: int, seed: int) -> Chunk:
     """Those words as a chunk. The same object for the same words: equal contents are then seen without looking."""
     return Chunk(make=lambda: words(first, nwords, seed).view(np.uint8))
