@@ -77,9 +77,9 @@ def _machine(rig: Rig, name: str, root: Path, plants: tuple[str, ...], ours: boo
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         write(root, {"run/rig.toml": dump(rig), "run/lock": Folder(0o777)})
+        pid = stack.enter_context(_running(root, name, plants, ours))  # from here on somebody is left to remove root
         build_cuda(root / _LIBRARIES)
         build_nvml(root / _LIBRARIES)
-        pid = stack.enter_context(_running(root, name, plants, ours))
         yield Node(name, root, _environment(root, pid))
 
 
@@ -97,7 +97,7 @@ def _reachable(root: Path, pid: int) -> Path:
 
 @contextmanager
 def _running(root: Path, name: str, plants: tuple[str, ...], with_parent: bool) -> Iterator[int]:
-    """The machine's process, and its id. It ends when the pipe on its standard input does, whatever becomes of this process."""
+    """The machine's process; yields its id. It ends when its standard input does, whatever becomes of this process."""
     command = [sys.executable, "-P", "-m", "dmaproof.virtual.machine", str(root), "--node", name]
     command += ["--with-parent"] if with_parent else []
     for one in plants:
