@@ -102,7 +102,7 @@ def test_a_peer_copy_is_one_transfer_of_the_gpu_whose_stream_it_is(hgx: Machine)
     assert write["va"] == read["va"]
 
 
-def test_without_peer_access_a_copy_is_staged_through_the_host_at_the_slower_rate(hgx: Machine) -> None:
+def test_without_peer_access_a_copy_is_staged_through_the_host_at_a_share_of_the_slower_rate(hgx: Machine) -> None:
     rate = hgx.out(
         """
         ok(cu.cuInit(0)); contexts = [use(0), use(1)]
@@ -113,7 +113,7 @@ def test_without_peer_access_a_copy_is_staged_through_the_host_at_the_slower_rat
         print(json.dumps(16 * n / elapsed_ms(stream, copy, 16) / 1e6))
         """
     )
-    assert rate == pytest.approx(55.2, rel=0.0005)
+    assert rate == pytest.approx(0.75 * 55.2, rel=0.0005)
     out, back = hgx.asked("dma")[:2]
     assert (out["requester"], out["target"]) == (out["source"], "host")
     assert (back["source"], back["requester"]) == ("host", back["target"])

@@ -113,13 +113,24 @@ class Operation:
         outcome = self.dma(self.device, source, target, nbytes, va)
         return settle(found, self.device, outcome, access)
 
-    def dma(self, requester: Device, source: Device | None, target: Device | None, nbytes: int, va: int) -> DmaOutcome:
-        """Ask what becomes of a transfer between two places and book its cost. Raises what ends the operation."""
+    def dma(
+        self,
+        requester: Device,
+        source: Device | None,
+        target: Device | None,
+        nbytes: int,
+        va: int,
+        share: float = 1.0,
+    ) -> DmaOutcome:
+        """Ask what becomes of a transfer between two places and book its cost. Raises what ends the operation.
+
+        ``share`` is the part of the path's rate that the transfer gets to use.
+        """
         outcome = self._ask(requester, source, target, nbytes, va)
         fabric = self.driver.fabric
         rate = outcome.bandwidth_GBps or fabric.rate_GBps(source, target)
         latency = outcome.latency_ns or fabric.latency_ns(source, target)
-        self.legs.append(Leg(fabric.resources(source, target), nbytes / rate, latency))
+        self.legs.append(Leg(fabric.resources(source, target), nbytes / (rate * share), latency))
         return outcome
 
     def _ask(self, requester: Device, source: Device | None, target: Device | None, nbytes: int, va: int) -> DmaOutcome:
