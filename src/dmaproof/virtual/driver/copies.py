@@ -15,7 +15,6 @@ from dmaproof.virtual.driver.pages import PAGE, ManagedPages, bit
 from dmaproof.virtual.driver.streams import Run, Stream
 from dmaproof.virtual.wire import DmaOutcome
 
-
 STAGED_SHARE = 0.75
 """What a copy staged through host memory keeps of the slower half's rate: the halves take turns at a ring of small
 buffers. Measured on H100: 37 to 53 GB/s staged, where one half alone runs at 55 (p2pBandwidthLatencyTest, P2P off).
