@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -68,12 +69,36 @@ def test_the_hang_that_nothing_explains(run_suites: RunSuites) -> None:
     assert any("thread" in text for text in verdict.evidence)
 
 
-def test_two_defects_are_both_named(run_suites: RunSuites) -> None:
+THREE = """
+extends = "virtual:pcie-pair"
+name = "pcie-three"
+kind = "virtual"
+[node.host.gpu.gpu2]
+bdf = "0000:83:00.0"
+port = "0000:80:03.0"
+[[node.host.gpu.gpu2.bars]]
+index = 0
+address = 0xfa000000
+nbytes = 0x1000000
+[[node.host.gpu.gpu2.bars]]
+index = 1
+address = 0x3a0000000000
+nbytes = 0x10000000
+"""
+
+
+def test_two_defects_are_both_named(tmp_path: Path, run_suites: RunSuites) -> None:
+    """The third GPU falls off the bus; the first two still meet the mailbox."""
+    rig = tmp_path / "three.toml"
+    rig.write_text(THREE)
     plants = "iommu-blocks-p2p-mailbox,gpu-lost"
-    run = run_suites(
-        "suites/p2p", "--rig=virtual:pcie-pair", f"--plant={plants}", "-k", "peer_write_lands and 1KiB and ce"
-    )
-    assert run.signatures == {"iommu-blocks-p2p-mailbox", "gpu-lost"}, run.output
+    choice = "local_copy and gpu2 and ce or peer_write_lands and 1KiB and gpu0-gpu1-ce"
+    run = run_suites("suites/p2p", f"--rig={rig}", f"--plant={plants}", "-k", choice)
+    named = {one.test.partition("[")[2]: one.signature for one in run.record.verdicts}
+    assert named == {
+        "host-gpu2-ce]": "gpu-lost",
+        "host-gpu0-gpu1-ce-1KiB]": "iommu-blocks-p2p-mailbox",
+    }, run.output
 
 
 def test_the_verdict_is_in_every_report(run_suites: RunSuites) -> None:
