@@ -92,7 +92,8 @@ def test_gpus_that_another_run_holds_are_refused(tmp_path: Path, run_suites: Run
     assert again.status == 1, "a run that ended must leave nothing held"
 
 
-SLOW = ("suites/p2p", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", "not local", "-v")
+HASTE = "--deadline-scale=0.5"
+SLOW = ("suites/p2p", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", "not local", "-v", HASTE)
 
 
 def test_interrupt(start: Start, nothing_left: Left) -> None:

@@ -10,6 +10,10 @@ import pytest
 from tests.run.conftest import Finished, RunSuites
 
 
+HASTE = "--deadline-scale=0.5"
+"""What hangs here hangs for certain: half the time is enough to see it."""
+
+
 def verdict_of(run: Finished, test: str) -> dict[str, str]:
     return {one.signature: one.confidence for one in run.record.verdicts if one.test == test}
 
@@ -20,7 +24,7 @@ def by_outcome(run: Finished, outcome: str) -> list[str]:
 
 def test_the_mailbox(run_suites: RunSuites) -> None:
     choice = "(peer_write_lands and 1KiB) or local_copy or first_touch or topology or iommu"
-    run = run_suites("suites", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice)
+    run = run_suites("suites", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice, HASTE)
     assert run.status == 1, run.output
     failed = by_outcome(run, "failed")
     assert len(failed) == 4
@@ -32,7 +36,7 @@ def test_the_mailbox(run_suites: RunSuites) -> None:
 
 
 def test_the_stage2_hole(run_suites: RunSuites) -> None:
-    run = run_suites("suites/uvm", "--rig=virtual:gh200", "--plant=ats-stage2-hole")
+    run = run_suites("suites/uvm", "--rig=virtual:gh200", "--plant=ats-stage2-hole", HASTE)
     assert run.status == 1, run.output
     failed = by_outcome(run, "failed")
     assert failed
@@ -59,7 +63,9 @@ def test_the_lost_gpu(rig: str, run_suites: RunSuites) -> None:
 
 
 def test_the_hang_that_nothing_explains(run_suites: RunSuites) -> None:
-    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=unattributed-hang", "-k", "local_copy and ce")
+    run = run_suites(
+        "suites/p2p", "--rig=virtual:pcie-pair", "--plant=unattributed-hang", "-k", "local_copy and ce", HASTE
+    )
     assert run.status == 1, run.output
     (failed,) = by_outcome(run, "failed")
     assert "gpu0" in failed
@@ -93,7 +99,7 @@ def test_two_defects_are_both_named(tmp_path: Path, run_suites: RunSuites) -> No
     rig.write_text(THREE)
     plants = "iommu-blocks-p2p-mailbox,gpu-lost"
     choice = "local_copy and gpu2 and ce or peer_write_lands and 1KiB and gpu0-gpu1-ce"
-    run = run_suites("suites/p2p", f"--rig={rig}", f"--plant={plants}", "-k", choice)
+    run = run_suites("suites/p2p", f"--rig={rig}", f"--plant={plants}", "-k", choice, HASTE)
     named = {one.test.partition("[")[2]: one.signature for one in run.record.verdicts}
     assert named == {
         "host-gpu2-ce]": "gpu-lost",
@@ -103,7 +109,7 @@ def test_two_defects_are_both_named(tmp_path: Path, run_suites: RunSuites) -> No
 
 def test_the_verdict_is_in_every_report(run_suites: RunSuites) -> None:
     choice = "peer_write_lands and 1KiB and gpu0-gpu1 and ce"
-    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice)
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice, HASTE)
     assert run.folder is not None
     (case,) = ET.parse(run.folder / "junit.xml").getroot().iter("testcase")
     told = {one.get("name"): one.get("value") for one in case.iter("property")}
