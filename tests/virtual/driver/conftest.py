@@ -7,7 +7,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from thread_machine import Machine
+
+from tests.virtual.driver.thread_machine import Machine
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from test_chunks import pattern_word
-from thread_machine import PRELUDE, Machine, transfers
+
+from tests.virtual.driver.thread_machine import PRELUDE, Machine, transfers
 
 
 def test_devices_are_what_the_rig_says(hgx: Machine) -> None:

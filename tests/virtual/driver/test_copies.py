@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from thread_machine import Machine, name
+
+from tests.virtual.driver.thread_machine import Machine, name
 
 MIB = 1 << 20
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from test_chunks import pattern_word
-from thread_machine import Machine
 
 from dmaproof.virtual.driver.kernels import counterpart
 from dmaproof.virtual.driver.ptx import PtxError, entries
+from tests.virtual.driver.thread_machine import Machine
 
 START = """
 ok(cu.cuInit(0)); contexts = [use(0), use(1)]; use(0); ok(cu.cuCtxEnablePeerAccess(contexts[1], 0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from thread_machine import Machine
+
+from tests.virtual.driver.thread_machine import Machine
 
 GPU0, GPU1 = "0000:1b:00.0", "0000:43:00.0"
 PAGE = 64 << 10

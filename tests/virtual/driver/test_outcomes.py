@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from thread_machine import Answer, Machine, Request, transfers
+
+from tests.virtual.driver.thread_machine import Answer, Machine, Request, transfers
 
 GPU0, GPU1 = "0000:04:00.0", "0000:82:00.0"
 

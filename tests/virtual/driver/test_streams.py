@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thread_machine import Machine
+from tests.virtual.driver.thread_machine import Machine
 
 START = """
 ok(cu.cuInit(0)); use(0); module = kernels("sm_90"); flag = ok(cu.cuMemHostAlloc(8, 3))
