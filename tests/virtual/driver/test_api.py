@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from test_chunks import pattern_word
 
+from tests.virtual.driver.test_chunks import pattern_word
 from tests.virtual.driver.thread_machine import PRELUDE, Machine, transfers
 
 

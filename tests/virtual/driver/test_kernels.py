@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from test_chunks import pattern_word
 
 from dmaproof.virtual.driver.kernels import counterpart
 from dmaproof.virtual.driver.ptx import PtxError, entries
+from tests.virtual.driver.test_chunks import pattern_word
 from tests.virtual.driver.thread_machine import Machine
 
 START = """
