@@ -117,6 +117,12 @@ def test_a_gpu_lost_earlier_counts_only_for_tests_that_use_it() -> None:
     ]
 
 
+def test_a_line_that_a_storm_repeats_is_told_once() -> None:
+    storm = [seen(MAILBOX, time_s) for time_s in (1.0, 1.1, 1.2)]
+    (verdict,) = judge(case("virtual:pcie-pair", HANG, *storm))
+    assert [one.time_s for one in verdict.evidence] == [1.0]
+
+
 def test_two_causes_are_both_named() -> None:
     one = case("virtual:pcie-pair", HANG, seen(MAILBOX), seen(LOST_LINE.replace("82", "04")))
     assert {signature for signature, _ in named(one)} == {"iommu-blocks-p2p-mailbox", "gpu-lost"}

@@ -82,7 +82,7 @@ class HangReport:
         """One sentence for the failure message."""
         seen = [task for task in self.tasks_stuck or self.tasks if not task.ended]
         where = f"; thread {seen[0].tid} ({seen[0].comm}): state {seen[0].state} in {seen[0].place}" if seen else ""
-        last = f"; last note: {self.notes[-1].name} {dict(self.notes[-1].data)}" if self.notes else ""
+        last = f"; last note: {self.notes[-1]}" if self.notes else ""
         fate = "could not be killed" if self.ended == "unkillable" else f"was ended by {self.ended}"
         return f"{self.workload} did not return within {self.deadline_s:g} s; worker {self.pid} {fate}{where}{last}"
 

@@ -23,6 +23,11 @@ class Note:
     data: Mapping[str, Any]
     at_s: float
 
+    def __str__(self) -> str:
+        """For people: ``allocation, va 0x7f6a3c000000, nbytes 1024``. Addresses are read in hexadecimal."""
+        told = (f"{key} {value:#x}" if key == "va" else f"{key} {value}" for key, value in self.data.items())
+        return ", ".join([self.name, *told])
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
