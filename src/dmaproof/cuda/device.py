@@ -26,7 +26,7 @@ class Device:
 
     def attribute(self, name: str) -> int:
         """``CU_DEVICE_ATTRIBUTE_<name>`` (cuda.h, CUdevice_attribute)."""
-        return int(cu.cuDeviceGetAttribute(getattr(cu.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), self.handle))
+        return _attribute(self.handle, name)
 
 
 @functools.cache
@@ -35,12 +35,12 @@ def device(bdf: str) -> Device:
     cu.cuInit(0)
     handle = cu.cuDeviceGetByPCIBusId(bdf.encode())
     context = cu.cuDevicePrimaryCtxRetain(handle)
+    major, minor = (_attribute(handle, f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
+    return Device(bdf, handle, context, _attribute(handle, "MULTIPROCESSOR_COUNT"), (major, minor))
 
-    def attribute(name: str) -> int:
-        return int(cu.cuDeviceGetAttribute(getattr(cu.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), handle))
 
-    major, minor = attribute("COMPUTE_CAPABILITY_MAJOR"), attribute("COMPUTE_CAPABILITY_MINOR")
-    return Device(bdf, handle, context, attribute("MULTIPROCESSOR_COUNT"), (major, minor))
+def _attribute(handle: Any, name: str) -> int:
+    return int(cu.cuDeviceGetAttribute(getattr(cu.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), handle))
 
 
 def can_access_peer(accessor: Device, owner: Device) -> bool:
@@ -66,3 +66,20 @@ def disable_peer(accessor: Device, owner: Device) -> None:
     except CudaError as error:
         if error.name != "CUDA_ERROR_PEER_ACCESS_NOT_ENABLED":
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """How ``gpu`` may use memory that CUDA did not allocate: ``none``, ``hmm`` or ``ats``."""
+
+    gpu: str
+    mode: str
+
+
+def addressing(gpu: str) -> Addressing:
+    """From the device attributes (CUDA C++ Programming Guide, unified memory): pageable memory is accessible or not,
+    through the host's page tables (ATS) or the driver's own (HMM)."""
+    one = device(gpu)
+    if not one.attribute("PAGEABLE_MEMORY_ACCESS"):
+        return Addressing(gpu, "none")
+    return Addressing(gpu, "ats" if one.attribute("PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES") else "hmm")

@@ -19,8 +19,8 @@ _PAGE = 0x1000
 _BAR0_ALIGNMENT = 1 << 24  # BAR0 of NVIDIA GPUs is 16 MiB, so its address leaves the low 24 bits to the offset
 
 _REMEDY = (
-    "Use a driver that maps its peers in the IOMMU (parameter NVreg_DmaRemapPeerMmio=1, the default where it exists: see "
-    "/proc/driver/nvidia/params), or let the GPUs' DMA pass untranslated (iommu=pt, or intel_iommu=off / amd_iommu=off); "
+    "Use a driver that maps its peers in the IOMMU (parameter NVreg_DmaRemapPeerMmio=1, its default; see "
+    "/proc/driver/nvidia/params), or let DMA pass untranslated (iommu=pt, or intel_iommu=off / amd_iommu=off); "
     "until then run without PCIe peer access (NCCL_P2P_DISABLE=1)."
 )
 _REFERENCES = ("vfio-users, August 2017", "kernel bugzilla 188271", "NVIDIA/cuda-samples#48")
