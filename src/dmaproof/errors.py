@@ -36,6 +36,10 @@ class CudaError(DmaproofError):
         self.call, self.name, self.code = call, name, code
 
 
+class Unsupported(DmaproofError):  # noqa: N818 - an answer, not a failure
+    """The device says that it cannot do what the workload needs, and no rig claims that it can."""
+
+
 class NodeError(DmaproofError):
     """Work could not be finished on a node."""
 

@@ -10,6 +10,8 @@ from fixtures.pairs import End, Pair
 from fixtures.worker import Bench
 
 NBYTES = 64 << 20
+LOCAL_NBYTES = 512 << 20
+"""Many times what a GPU's cache holds."""
 ENGINES = pytest.mark.parametrize("engine", ["ce", "sm"])
 ASYMMETRY = 0.10
 """The two directions of a pair may differ by this fraction, unless the rig declares different rates."""
@@ -24,7 +26,7 @@ def test_peer_copy_reaches_link_rate(pair: Pair, engine: Engine, worker: Bench, 
     where = {"source": pair.source.name, "target": pair.target.name, "path": engine}
     measure(measured, **where, peer=True, direction="one")
     declared = pair.path.bandwidth_GBps if pair.path else None
-    assert reaches(measured, declared), f"{measured.median:.1f} GB/s of {declared} GB/s declared"
+    assert reaches(measured, declared, engine), f"{measured.median:.1f} GB/s of {declared} GB/s declared"
 
 
 @pytest.mark.catches("asymmetry")
@@ -37,11 +39,19 @@ def test_both_directions_at_once(both: Pair, engine: Engine, worker: Bench, meas
     for measured, ends in ((out, (both.source, both.target)), (home, (both.target, both.source))):
         source, target = ends
         measure(measured, source=source.name, target=target.name, path=engine, peer=True, direction="both")
-    backwards = both.reversed().path
-    declared = [path.bandwidth_GBps if path else None for path in (both.path, backwards)]
     slower, faster = sorted((out.median, home.median))
-    if declared[0] == declared[1]:
+    if _is_symmetric(both):
         assert slower >= faster * (1 - ASYMMETRY), f"one direction {slower:.1f} GB/s, the other {faster:.1f} GB/s"
+
+
+def _is_symmetric(both: Pair) -> bool:
+    """Equal rates are declared, or none over NVLink, whose directions are equal. PCIe across sockets need not be."""
+    there, back = both.path, both.reversed().path
+    if there is None or back is None:
+        return False
+    if there.bandwidth_GBps is None or back.bandwidth_GBps is None:
+        return there.kind == back.kind == "nvlink"
+    return there.bandwidth_GBps == back.bandwidth_GBps
 
 
 @pytest.mark.catches("slower_than_host", "acs")
@@ -67,16 +77,16 @@ def test_host_copy_reaches_link_rate(gpu: End, way: str, engine: Engine, worker:
     measure(measured, source=names[0], target=names[1], path=engine, direction="one")
     path = gpu.node.path_between(*names)
     declared = path.bandwidth_GBps if path else None
-    assert reaches(measured, declared), f"{measured.median:.1f} GB/s of {declared} GB/s declared"
+    assert reaches(measured, declared, engine), f"{measured.median:.1f} GB/s of {declared} GB/s declared"
 
 
 @pytest.mark.requires(gpus=1)
 @ENGINES
 def test_local_copy(gpu: End, engine: Engine, worker: Bench, measure: Measure) -> None:
     """Within one GPU's memory; bytes counted once, as nvbandwidth's device_local_copy."""
-    transfer = Transfer(gpu.gpu.bdf, gpu.gpu.bdf, engine, NBYTES)
+    transfer = Transfer(gpu.gpu.bdf, gpu.gpu.bdf, engine, LOCAL_NBYTES)
     (measured,) = worker.run(copy_bandwidth, transfers=[transfer]).measurements
     measure(measured, source=gpu.gpu.name, target=gpu.gpu.name, path=engine, direction="one")
     path = gpu.node.path_between(gpu.gpu.name, gpu.gpu.name)
     declared = path.bandwidth_GBps if path else None
-    assert reaches(measured, declared), f"{measured.median:.1f} GB/s of {declared} GB/s declared"
+    assert reaches(measured, declared, engine), f"{measured.median:.1f} GB/s of {declared} GB/s declared"

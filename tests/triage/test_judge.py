@@ -31,7 +31,8 @@ def observed(kind: str, **data: object) -> Evidence:
 
 
 HANG = observed("hang")
-CLIMBING = observed("uvm-fault-stats", climbing=True)
+UUID = load.load("virtual:gh200").nodes[0].gpus[0].uuid
+CLIMBING = observed("uvm-fault-stats", climbing=True, gpu=UUID)
 
 
 def case(profile: str, *evidence: Evidence, **more: object) -> Case:
@@ -95,7 +96,8 @@ def test_stage2_hole_needs_a_hang_ats_and_the_tests_own_memory() -> None:
     assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED), va=VA + 4096)))
     assert "ats-stage2-hole" not in dict(named(ats(HANG, seen(CANCELLED.replace("FAULT_PTE", "FAULT_PDE")))))
     assert "ats-stage2-hole" not in dict(named(case("virtual:hgx-h100", HANG, CLIMBING)))
-    assert "ats-stage2-hole" not in dict(named(ats(HANG, observed("uvm-fault-stats", climbing=False))))
+    assert "ats-stage2-hole" not in dict(named(ats(HANG, observed("uvm-fault-stats", climbing=False, gpu=UUID))))
+    assert "ats-stage2-hole" not in dict(named(ats(HANG, observed("uvm-fault-stats", climbing=True, gpu="GPU-other"))))
 
 
 LOST_LINE = "NVRM: Xid (PCI:0000:82:00): 79, GPU has fallen off the bus."

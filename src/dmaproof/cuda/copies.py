@@ -8,14 +8,14 @@ strided 16-byte copy kernel.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from dmaproof.cuda import kernels
-from dmaproof.cuda.device import Device, device, disable_peer, enable_peer
+from dmaproof.cuda.device import Device, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory import Buffer, on_device, pinned
 from dmaproof.cuda.timing import Lane, elapsed_ms
@@ -61,9 +61,11 @@ class Latency:
 def copy_bandwidth(transfers: list[Transfer], copies: int = 16, samples: int = 3) -> Bandwidth:
     """GB/s of each of ``transfers``, all at once: one measures one way, a pair both ways."""
     with ExitStack() as stack:
+        hold = not any(_is_staged(transfer) for transfer in transfers)
+        stack.enter_context(_mapped(transfers))
         lanes = [stack.enter_context(_lane(transfer)) for transfer in transfers]
-        elapsed_ms(lanes, _WARM_UPS)
-        runs = [elapsed_ms(lanes, copies) for _ in range(samples)]
+        elapsed_ms(lanes, _WARM_UPS, hold)
+        runs = [elapsed_ms(lanes, copies, hold) for _ in range(samples)]
     return Bandwidth(
         tuple(_bandwidth(transfer, copies, [run[index] for run in runs]) for index, transfer in enumerate(transfers))
     )
@@ -73,7 +75,7 @@ def _bandwidth(transfer: Transfer, copies: int, elapsed: Sequence[float]) -> Mea
     moved = transfer.nbytes * copies
     method = (
         f"{transfer.engine} {transfer.initiator}-driven, {copies} x {transfer.nbytes} bytes a sample after "
-        f"{_WARM_UPS} warm-ups, stream held while queueing, device events"
+        f"{_WARM_UPS} warm-ups, stream {'not ' if _is_staged(transfer) else ''}held while queueing, device events"
     )
     return Measurement("bandwidth_GBps", "GB/s", tuple(moved / (ms * 1e6) for ms in elapsed), method)
 
@@ -84,7 +86,6 @@ def _lane(transfer: Transfer) -> Iterator[Lane]:
     with ExitStack() as stack:
         source = stack.enter_context(_memory(transfer.source, worker, transfer.nbytes))
         target = stack.enter_context(_memory(transfer.target, worker, transfer.nbytes))
-        _map_peers(transfer)
         yield Lane(worker, lambda stream: _queue(transfer, worker, source, target, stream))
 
 
@@ -94,13 +95,23 @@ def _memory(end: str, worker: Device, nbytes: int) -> Iterator[Buffer]:
         yield buffer
 
 
-def _map_peers(transfer: Transfer) -> None:
-    if HOST in (transfer.source, transfer.target) or transfer.source == transfer.target:
-        return
-    source, target = device(transfer.source), device(transfer.target)
-    change = enable_peer if transfer.peer else disable_peer
-    change(source, target)
-    change(target, source)
+def _between_gpus(transfer: Transfer) -> bool:
+    return HOST not in (transfer.source, transfer.target) and transfer.source != transfer.target
+
+
+def _is_staged(transfer: Transfer) -> bool:
+    """The driver copies through host memory, in pieces: queueing many such copies may wait for room."""
+    return _between_gpus(transfer) and not transfer.peer
+
+
+@contextmanager
+def _mapped(transfers: Sequence[Transfer]) -> Iterator[None]:
+    """The peer mappings of all ``transfers``, each pair once, for as long as they are measured."""
+    pairs = {frozenset((one.source, one.target)) for one in transfers if _between_gpus(one) and one.peer}
+    with ExitStack() as stack:
+        for pair in pairs:
+            stack.enter_context(peers(*(device(bdf) for bdf in sorted(pair))))
+        yield
 
 
 def _queue(transfer: Transfer, worker: Device, source: Buffer, target: Buffer, stream: Any) -> None:
@@ -108,7 +119,7 @@ def _queue(transfer: Transfer, worker: Device, source: Buffer, target: Buffer, s
         kernels.launch_wide("dmaproof_copy", worker, stream, target.address, source.address, transfer.nbytes // 16)
         return
     worker.use()
-    if HOST in (transfer.source, transfer.target) or transfer.source == transfer.target:
+    if not _between_gpus(transfer):
         cu.cuMemcpyAsync(target.address, source.address, transfer.nbytes, stream)
     else:
         ends = device(transfer.source).context, device(transfer.target).context
@@ -121,7 +132,7 @@ _SMALL_NBYTES, _SMALL_COPIES = 16, 100
 def copy_latency(source: str, target: str, peer: bool = True, samples: int = 3) -> Latency:
     """Nanoseconds a 16-byte copy by the copy engine takes from ``source`` to ``target``, mean of 100 in a row."""
     transfer = Transfer(source, target, "ce", _SMALL_NBYTES, peer)
-    with _lane(transfer) as lane:
+    with _mapped([transfer]), _lane(transfer) as lane:
         elapsed_ms([lane], _WARM_UPS)
         times = [elapsed_ms([lane], _SMALL_COPIES)[0] * 1e6 / _SMALL_COPIES for _ in range(samples)]
     method = f"ce, {_SMALL_COPIES} copies of {_SMALL_NBYTES} bytes queued back to back, device events"
@@ -137,9 +148,8 @@ def load_latency(reader: str, owner: str, samples: int = 3) -> Latency:
     A pointer chase over 2 MiB in steps of 128 bytes, as nvbandwidth's device_to_device_latency_sm.
     """
     gpu = device(reader)
-    with _memory(owner, gpu, _CHAIN_NBYTES) as chain, on_device(gpu, 8) as end:
-        if owner not in (HOST, reader):
-            enable_peer(gpu, device(owner))
+    mapping = nullcontext() if owner in (HOST, reader) else peers(gpu, device(owner))
+    with mapping, _memory(owner, gpu, _CHAIN_NBYTES) as chain, on_device(gpu, 8) as end:
         _write_chain(gpu if owner == HOST else device(owner), chain)
 
         def queue(stream: Any) -> None:
@@ -158,3 +168,4 @@ def _write_chain(owner: Device, chain: Buffer) -> None:
     lines[:, 0] = chain.address + np.roll(np.arange(nlines, dtype=np.uint64), -1) * np.uint64(_STRIDE_NBYTES)
     owner.use()
     cu.cuMemcpy(chain.address, lines.ctypes.data, _CHAIN_NBYTES)
+    cu.cuCtxSynchronize()  # from pageable memory the call returns before the data is there

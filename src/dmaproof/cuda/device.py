@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dmaproof.cuda.driver import cu
-from dmaproof.errors import CudaError
 
 
 @dataclass(frozen=True, eq=False)  # one object a GPU: ``device`` caches them, so identity is equality
@@ -48,24 +49,29 @@ def can_access_peer(accessor: Device, owner: Device) -> bool:
     return bool(cu.cuDeviceCanAccessPeer(accessor.handle, owner.handle))
 
 
-def enable_peer(accessor: Device, owner: Device) -> None:
-    """Map ``owner``'s memory into ``accessor``'s context; already mapped is fine."""
-    accessor.use()
+@contextmanager
+def peers(one: Device, other: Device) -> Iterator[None]:
+    """Each maps the other's memory for as long as the block runs. Mappings are few (cuCtxEnablePeerAccess:
+    CUDA_ERROR_TOO_MANY_PEERS), and one left behind would change what the next workload measures."""
+    _map(one, other)
     try:
-        cu.cuCtxEnablePeerAccess(owner.context, 0)
-    except CudaError as error:
-        if error.name != "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED":
-            raise
+        _map(other, one)
+        try:
+            yield
+        finally:
+            _unmap(other, one)
+    finally:
+        _unmap(one, other)
 
 
-def disable_peer(accessor: Device, owner: Device) -> None:
-    """Take that mapping away again; not mapped is fine."""
+def _map(accessor: Device, owner: Device) -> None:
     accessor.use()
-    try:
-        cu.cuCtxDisablePeerAccess(owner.context)
-    except CudaError as error:
-        if error.name != "CUDA_ERROR_PEER_ACCESS_NOT_ENABLED":
-            raise
+    cu.cuCtxEnablePeerAccess(owner.context, 0)
+
+
+def _unmap(accessor: Device, owner: Device) -> None:
+    accessor.use()
+    cu.cuCtxDisablePeerAccess(owner.context)
 
 
 @dataclass(frozen=True, slots=True)

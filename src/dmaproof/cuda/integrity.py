@@ -14,7 +14,7 @@ import numpy as np
 
 from dmaproof.cuda import kernels
 from dmaproof.cuda.copies import Engine
-from dmaproof.cuda.device import Device, device, enable_peer
+from dmaproof.cuda.device import Device, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import run_to_end
@@ -50,9 +50,7 @@ class PeerWrite:
 def peer_write(writer: str, owner: str, nbytes: int, engine: Engine, seed: int = 7) -> PeerWrite:
     """GPU ``writer`` writes ``nbytes`` into memory of GPU ``owner``; everyone says what is there afterwards."""
     writing, owning = device(writer), device(owner)
-    enable_peer(writing, owning)
-    enable_peer(owning, writing)
-    with on_device(writing, nbytes) as source, on_device(owning, nbytes) as target:
+    with peers(writing, owning), on_device(writing, nbytes) as source, on_device(owning, nbytes) as target:
         fill(owning, target, _OLD_SEED)
         _write(writing, owning, source, target, engine, seed)
         copied = _copy_out(owning, target)
@@ -90,6 +88,7 @@ def verify(reader: Device, buffer: Buffer, seed: int) -> View:
     counters = np.array([0, _NONE], dtype=np.uint64)
     with on_device(reader, counters.nbytes) as result:
         cu.cuMemcpyHtoD(result.address, counters.ctypes.data, counters.nbytes)
+        cu.cuCtxSynchronize()  # from pageable memory the call returns before the data is there
         args = (buffer.address, buffer.nwords, seed, result.address)
         run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_verify", reader, stream, *args))
         cu.cuMemcpyDtoH(counters.ctypes.data, result.address, counters.nbytes)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +20,6 @@ from dmaproof.progress import note
 
 Words = np.ndarray[Any, np.dtype[np.uint32]]
 SharedKind = Literal["managed", "malloc"]
-_PAGE_NBYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,10 @@ def on_device(device: Device, nbytes: int) -> Iterator[Buffer]:
 
 @contextmanager
 def pinned(device: Device, nbytes: int) -> Iterator[Buffer]:
-    """Page-locked host memory, mapped for every context (cuMemHostAlloc PORTABLE | DEVICEMAP)."""
+    """Page-locked host memory, mapped for every context (cuMemHostAlloc PORTABLE | DEVICEMAP), on ``device``'s node."""
     device.use()
-    pointer = cu.cuMemHostAlloc(nbytes, cu.CU_MEMHOSTALLOC_PORTABLE | cu.CU_MEMHOSTALLOC_DEVICEMAP)
+    with near(device.bdf):
+        pointer = cu.cuMemHostAlloc(nbytes, cu.CU_MEMHOSTALLOC_PORTABLE | cu.CU_MEMHOSTALLOC_DEVICEMAP)
     address = int(pointer)
     try:
         yield Buffer(address, nbytes, _view(address, nbytes))
@@ -90,15 +93,45 @@ def _managed(device: Device, nbytes: int) -> Iterator[Buffer]:
 
 @contextmanager
 def _malloced(_device: Device, nbytes: int) -> Iterator[Buffer]:
-    """One page more than asked for, so that the buffer starts on a page: residence is kept a page at a time."""
+    """Whole pages of the heap, given back to the kernel first: an allocator hands out what was used before, and pages
+    that a GPU has touched already would be no first touch."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    nbytes_whole = -(-nbytes // page) * page
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.aligned_alloc.restype, libc.aligned_alloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t, ctypes.c_size_t]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    block = libc.malloc(nbytes + _PAGE_NBYTES)
-    if not block:
-        raise MemoryError(f"malloc of {nbytes} bytes failed")
-    address = (block + _PAGE_NBYTES - 1) & -_PAGE_NBYTES
+    address = libc.aligned_alloc(page, nbytes_whole)
+    if not address:
+        raise MemoryError(f"aligned_alloc of {nbytes_whole} bytes failed")
     try:
+        if libc.madvise(address, nbytes_whole, mmap.MADV_DONTNEED):
+            raise OSError(ctypes.get_errno(), "madvise(MADV_DONTNEED)")
         yield Buffer(address, nbytes, _view(address, nbytes))
     finally:
-        libc.free(block)
+        libc.free(address)
+
+
+@contextmanager
+def near(bdf: str) -> Iterator[None]:
+    """The calling thread on the CPUs of the GPU's NUMA node, if it may run there: memory lies where it is touched.
+
+    Rates of pinned memory on the other socket are that socket's, and vary from run to run.
+    """
+    allowed = os.sched_getaffinity(0)
+    local = _local_cpus(bdf) & allowed
+    os.sched_setaffinity(0, local or allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _local_cpus(bdf: str) -> set[int]:
+    """``/sys/bus/pci/devices/<bdf>/local_cpulist`` (``0-3,8``); none where it is not told."""
+    try:
+        text = Path("/sys/bus/pci/devices", bdf, "local_cpulist").read_text().strip()
+    except OSError:
+        return set()
+    spans = [part.partition("-") for part in text.split(",") if part]
+    return {cpu for first, _, last in spans for cpu in range(int(first), int(last or first) + 1)}

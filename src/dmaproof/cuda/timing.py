@@ -55,11 +55,16 @@ def _event_on(device: Device) -> Iterator[Any]:
         cu.cuEventDestroy(event)
 
 
-def elapsed_ms(lanes: Sequence[Lane], repetitions: int) -> tuple[float, ...]:
-    """Milliseconds that ``repetitions`` of each lane's work take on the device, all lanes released at once."""
+def elapsed_ms(lanes: Sequence[Lane], repetitions: int, hold: bool = True) -> tuple[float, ...]:
+    """Milliseconds that ``repetitions`` of each lane's work take on the device, all lanes released at once.
+
+    Without ``hold`` work starts as it is queued: for work whose queueing may itself wait for the device.
+    """
+    for lane in lanes:
+        kernels.load_all(lane.device)
     with ExitStack() as stack:
         flag = stack.enter_context(pinned(lanes[0].device, 8))
-        flag.cpu[:] = 0
+        flag.cpu[:] = 0 if hold else (1, 0)
         streams = [stack.enter_context(stream_on(lane.device)) for lane in lanes]
         spans = [[stack.enter_context(_event_on(lane.device)) for _ in range(2)] for lane in lanes]
         try:

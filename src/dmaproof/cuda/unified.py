@@ -5,6 +5,7 @@ Every step is checked where it was not made: what the CPU wrote the GPU checks, 
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ from dmaproof.cuda.driver import cu
 from dmaproof.cuda.integrity import View, fill, verify
 from dmaproof.cuda.memory import Buffer, SharedKind, shared
 from dmaproof.cuda.timing import Lane, elapsed_ms, run_to_end, stream_on
+from dmaproof.errors import Unsupported
 from dmaproof.measurement import Measurement
 from dmaproof.progress import note
 
@@ -75,26 +77,45 @@ def first_touch(gpu: str, memory: SharedKind, nbytes: int, first: Literal["cpu",
         return Touch(second, _cpu_view(buffer, seed, added=1))
 
 
+_PREFETCHES = 3
+
+
 def prefetch(gpu: str, memory: SharedKind, nbytes: int, seed: int = 13) -> Prefetched:
     """CPU writes, prefetch to the GPU, GPU checks and adds one; prefetch back, CPU checks; the driver says where to."""
     one = device(gpu)
+    require_concurrent(one)
     with shared(one, memory, nbytes) as buffer:
         buffer.cpu[:] = kernels.pattern(buffer.nwords, seed)
         note("stage", text="prefetch to the GPU")
-        times = elapsed_ms([Lane(one, lambda stream: _send(one, buffer, "gpu", stream))], 1)
-        location = _last_location(buffer)
+        times = [_timed_prefetch(one, buffer) for _ in range(_PREFETCHES)]
+        location = _last_location(buffer, memory)
         there = verify(one, buffer, seed)
         _increment(one, buffer)
         note("stage", text="prefetch to the host")
         run_to_end(one, lambda stream: _send(one, buffer, "host", stream))
-        method = f"cuMemPrefetchAsync of {nbytes} bytes from host to GPU, device events"
+        method = f"cuMemPrefetchAsync of {nbytes} bytes from host to GPU, stream not held, device events"
         rates = tuple(nbytes / (ms * 1e6) for ms in times)
         return Prefetched(
             there=there,
             back=_cpu_view(buffer, seed, added=1),
             location=location,
-            location_back=_last_location(buffer),
+            location_back=_last_location(buffer, memory),
             measurement=Measurement("prefetch_GBps", "GB/s", rates, method),
+        )
+
+
+def _timed_prefetch(gpu: Device, buffer: Buffer) -> float:
+    """Milliseconds of one prefetch to the GPU, the pages on the host before."""
+    run_to_end(gpu, lambda stream: _send(gpu, buffer, "host", stream))
+    (elapsed,) = elapsed_ms([Lane(gpu, lambda stream: _send(gpu, buffer, "gpu", stream))], 1, hold=False)
+    return elapsed
+
+
+def require_concurrent(gpu: Device) -> None:
+    """Raises Unsupported where CPU and GPU may not use managed memory at the same time."""
+    if not gpu.attribute("CONCURRENT_MANAGED_ACCESS"):
+        raise Unsupported(
+            f"{gpu.bdf}: CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS is 0: no prefetch, no concurrent use"
         )
 
 
@@ -107,7 +128,10 @@ def _send(gpu: Device, buffer: Buffer, place: Place, stream: object) -> None:
     cu.cuMemPrefetchAsync(buffer.address, buffer.nbytes, location, 0, stream)
 
 
-def _last_location(buffer: Buffer) -> Place:
+def _last_location(buffer: Buffer, memory: SharedKind) -> Place:
+    """The attribute is defined for managed memory alone (cuMemRangeGetAttribute)."""
+    if memory != "managed":
+        return "unknown"
     attribute = cu.CUmem_range_attribute.CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION
     ordinal = int(cu.cuMemRangeGetAttribute(4, attribute, buffer.address, buffer.nbytes))
     if ordinal == -1:  # CU_DEVICE_CPU
@@ -116,11 +140,10 @@ def _last_location(buffer: Buffer) -> Place:
 
 
 def ping_pong(gpu: str, memory: SharedKind, rounds: int) -> PingPong:
-    """CPU and a running kernel answer each other ``rounds`` times through one word of shared memory.
-
-    Needs concurrent access (CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS).
-    """
+    """CPU and a running kernel answer each other ``rounds`` times through one word of shared memory."""
     one = device(gpu)
+    require_concurrent(one)
+    kernels.load_all(one)
     with shared(one, memory, 4096) as buffer, stream_on(one) as stream:
         buffer.cpu[0] = 0
         kernels.launch_single("dmaproof_pingpong", one, stream, buffer.address, rounds)
@@ -138,6 +161,6 @@ def ping_pong(gpu: str, memory: SharedKind, rounds: int) -> PingPong:
 
 def _await_word(buffer: Buffer, wanted: int) -> None:
     """No limit of its own: a GPU that does not answer is a hang, and whoever waits for this process looks into those.
-    Yielding costs a microsecond and lets other threads of this process run."""
+    Yielding costs less than a microsecond; sleep(0) would cost seventy."""
     while buffer.cpu[0] != wanted:
-        time.sleep(0)
+        os.sched_yield()

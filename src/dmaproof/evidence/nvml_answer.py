@@ -110,15 +110,15 @@ def _bdf(handle: Any) -> str | None:
 
 
 def _nvlinks(handle: Any) -> int | None:
-    """Links beyond those that a GPU has are invalid arguments; on one without NVLink none is supported."""
+    """Links beyond those that a GPU has are invalid arguments; those that are not wired are not supported."""
     active = 0
     for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
         try:
             active += pynvml.nvmlDeviceGetNvLinkState(handle, link) == pynvml.NVML_FEATURE_ENABLED
         except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED or (
-                error.value == pynvml.NVML_ERROR_INVALID_ARGUMENT and link
-            ):
+            if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED:
+                continue
+            if error.value == pynvml.NVML_ERROR_INVALID_ARGUMENT and link:
                 break
             return None
     return active

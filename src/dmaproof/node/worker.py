@@ -54,6 +54,8 @@ class Worker:
         self._notes: list[Note] = []
         self._calls = itertools.count(1)
         self._process: Process | None = None
+        self.acquired_s: float | None = None
+        """When, on CLOCK_MONOTONIC, the latest run came to hold its devices: what they did before was others' doing."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -84,7 +86,8 @@ class Worker:
         running = self._warm()
         began_s = time.monotonic()
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
-            deadline = deadline.later(time.monotonic() - began_s)
+            self.acquired_s = time.monotonic()
+            deadline = deadline.later(self.acquired_s - began_s)
             try:
                 running.channel.send(frame, held.fds, deadline)
                 answer = self._await_answer(running, number, deadline)

@@ -133,7 +133,12 @@ def trainable(function: PciFunction, above: PciFunction | None) -> dict[str, int
     widths = [link.max_width if link is not None else None for link in ends]
     if None in generations or not all(widths):
         return None
-    return {"generation": min(filter(None, generations)), "width": min(filter(None, widths))}
+    now = function.link  # an emulated port may understate what a passed-through GPU has trained
+    generation = max(min(filter(None, generations)), (now.current_generation if now else None) or 0)
+    return {
+        "generation": generation,
+        "width": max(min(filter(None, widths)), (now.current_width if now else None) or 0),
+    }
 
 
 def _trainable_by_nvml(seen: NvmlGpu | None) -> dict[str, int] | None:

@@ -20,6 +20,9 @@ _POINTER, _U64, _U32 = ctypes.c_void_p, ctypes.c_ulonglong, ctypes.c_uint
 THREADS = 512
 """Threads a block, as nvbandwidth's copy kernel uses."""
 
+_NO_PTX = {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_PTX", "CUDA_ERROR_JIT_COMPILER_NOT_FOUND"}
+"""A driver that is older than this NVRTC, or that came without its JIT compiler (slim containers)."""
+
 SIGNATURES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "dmaproof_fill": ("memory.cu", (_POINTER, _U64, _U32)),
     "dmaproof_verify": ("memory.cu", (_POINTER, _U64, _U32, _POINTER)),
@@ -39,7 +42,7 @@ def source(file: str) -> str:
 
 @functools.cache
 def compiled(file: str, compute_capability: tuple[int, int], form: str) -> bytes:
-    """``file`` compiled to ``form`` (``ptx`` or ``cubin``) for a compute capability. Needs no GPU."""
+    """``file`` compiled to ``form`` (``ptx`` or ``cubin``) for a compute capability."""
     from cuda.core import Program, ProgramOptions
 
     major, minor = compute_capability
@@ -55,7 +58,7 @@ def _module(file: str, device: Device) -> Any:
     try:
         return cu.cuModuleLoadData(compiled(file, device.compute_capability, "ptx") + b"\0")
     except CudaError as error:
-        if error.name != "CUDA_ERROR_UNSUPPORTED_PTX_VERSION":
+        if error.name not in _NO_PTX:
             raise
     return cu.cuModuleLoadData(compiled(file, device.compute_capability, "cubin"))
 
@@ -63,6 +66,13 @@ def _module(file: str, device: Device) -> Any:
 @functools.cache
 def _function(name: str, device: Device) -> Any:
     return cu.cuModuleGetFunction(_module(SIGNATURES[name][0], device), name.encode())
+
+
+def load_all(device: Device) -> None:
+    """Load every kernel for ``device`` now. Loading may wait until the context is idle, which it never gets behind a
+    kernel that holds a stream (CUDA C++ Programming Guide, lazy loading, concurrent execution)."""
+    for name in SIGNATURES:
+        _function(name, device)
 
 
 def launch(name: str, device: Device, stream: Any, *args: int, blocks: int, threads: int = THREADS) -> None:

@@ -26,9 +26,21 @@ extern "C" __global__ void dmaproof_increment(unsigned int *words, unsigned long
         words[i] += 1u;
 }
 
-extern "C" __global__ void dmaproof_copy(uint4 *target, const uint4 *source, unsigned long long nchunks)
+// Twelve loads are under way before the first store: one at a time would measure latency, not the link.
+extern "C" __global__ void dmaproof_copy(uint4 *__restrict__ target, const uint4 *__restrict__ source,
+                                         unsigned long long nchunks)
 {
     unsigned long long step = (unsigned long long)gridDim.x * blockDim.x;
-    for (unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x; i < nchunks; i += step)
+    unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
+    for (; i + 11 * step < nchunks; i += 12 * step) {
+        uint4 batch[12];
+#pragma unroll
+        for (int k = 0; k < 12; ++k)
+            batch[k] = source[i + k * step];
+#pragma unroll
+        for (int k = 0; k < 12; ++k)
+            target[i + k * step] = batch[k];
+    }
+    for (; i < nchunks; i += step)
         target[i] = source[i];
 }

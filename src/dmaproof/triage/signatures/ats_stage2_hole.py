@@ -23,7 +23,7 @@ def match(case: Case) -> Verdict | None:
     """Needs a hang on an ATS node, and either sign: counters that climb with no page moving, or the Xid on cancel."""
     if case.node.addressing != "ats" or not case.of_kind("hang"):
         return None
-    climbing = tuple(one for one in case.of_kind("uvm-fault-stats") if one.data.get("climbing"))
+    climbing = tuple(one for one in case.of_kind("uvm-fault-stats") if one.data.get("climbing") and _is_own(one, case))
     cancelled = tuple(one for one in case.of_kind("xid") if _is_cancelled(one))
     inside = tuple(one for one in cancelled if _in_own_memory(one, case))
     if not climbing and not inside:
@@ -37,6 +37,12 @@ def match(case: Case) -> Verdict | None:
         remedy=_REMEDY,
         references=('NVIDIA/QEMU: revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions"',),
     )
+
+
+def _is_own(one: Evidence, case: Case) -> bool:
+    """Counters are of all processes: another GPU's say nothing of this test. Without UUIDs none can be told apart."""
+    uuids = {gpu.uuid for gpu in case.node.gpus if gpu.bdf in case.endpoints}
+    return None in uuids or one.data.get("gpu") in uuids
 
 
 def _is_cancelled(one: Evidence) -> bool:

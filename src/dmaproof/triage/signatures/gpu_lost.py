@@ -1,4 +1,4 @@
-"""A GPU that is no longer on the bus: Xid 79, or config space that reads all ones."""
+"""A GPU that is no longer on the bus: Xid 79, the driver's own line, or config space that reads all ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def _losses(evidence: Iterable[Evidence]) -> Iterable[Evidence]:
         xid = (
             one.event.xid if one.event is not None else one.data.get("event_data") if one.kind == "xid-event" else None
         )
-        if xid == _FALLEN_OFF or (one.kind == "config-space" and one.data.get("state") == "lost"):
+        if (
+            xid == _FALLEN_OFF
+            or one.kind == "device-lost"
+            or (one.kind == "config-space" and one.data.get("state") == "lost")
+        ):
             yield one
 
 
