@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,25 +65,30 @@ def test_a_log_that_cannot_be_read(command: str, tmp_path: Path) -> None:
     assert f"{tmp_path}: Is a directory" in dmaproof(command, tmp_path).complaint
 
 
+_AS_NOBODY = """
+import os, sys
+import dmaproof.cli.decode  # while root may still read it: this environment may lie where nobody else can look
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)  # gives up every capability too
+dmaproof.cli.main()
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give root up")
 def test_a_log_without_permission(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(FAULT)
     log.chmod(0)
     done = subprocess.run(
-        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups", SCRIPT, "decode", log],
+        [sys.executable, "-c", _AS_NOBODY, "decode", log],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
-    if "cannot execute" in done.stderr or "failed to execute" in done.stderr:
-        pytest.skip("nobody may not run the console script here")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr in (
-        f"dmaproof: cannot read {log}: Permission denied\n",
-        f"dmaproof: cannot read {log}: No such file or directory\n",
-    )
+    assert done.stderr == f"dmaproof: cannot read {log}: Permission denied\n"
 
 
 def test_closed_standard_input() -> None:
