@@ -39,6 +39,7 @@ class Case:
     evidence: tuple[Evidence, ...] = ()
     session: tuple[Evidence, ...] = ()
     allocations: tuple[Allocation, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def of_kind(self, *kinds: str) -> tuple[Evidence, ...]:
         return tuple(one for one in self.evidence if one.kind in kinds)

@@ -31,7 +31,10 @@ def match(case: Case) -> Verdict | None:
         evidence=tuple(now + before),
         blind_spots=(),
         remedy=_REMEDY,
-        references=("NVIDIA Xid 79", "open-gpu-kernel-modules nverror.h: ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS"),
+        references=(
+            "https://docs.nvidia.com/deploy/xid-errors/",
+            "open-gpu-kernel-modules nverror.h: ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS",
+        ),
     )
 
 

@@ -20,10 +20,14 @@ _BAR0_ALIGNMENT = 1 << 24  # BAR0 of NVIDIA GPUs is 16 MiB, so its address leave
 
 _REMEDY = (
     "Use a driver that maps its peers in the IOMMU (parameter NVreg_DmaRemapPeerMmio=1, its default; see "
-    "/proc/driver/nvidia/params), or let DMA pass untranslated (iommu=pt, or intel_iommu=off / amd_iommu=off); "
-    "until then run without PCIe peer access (NCCL_P2P_DISABLE=1)."
+    "/proc/driver/nvidia/params), or let DMA pass untranslated (iommu=pt, or intel_iommu=off / amd_iommu=off, which "
+    "also ends the isolation that VFIO guests rely on); until then run without PCIe peer access (NCCL_P2P_DISABLE=1)."
 )
-_REFERENCES = ("vfio-users, August 2017", "kernel bugzilla 188271", "NVIDIA/cuda-samples#48")
+_REFERENCES = (
+    "vfio-users, August 2017",
+    "https://bugzilla.kernel.org/show_bug.cgi?id=188271",
+    "https://github.com/NVIDIA/cuda-samples/issues/48",
+)
 
 
 @dataclass(frozen=True, slots=True)

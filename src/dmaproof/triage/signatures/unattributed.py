@@ -16,15 +16,21 @@ _REMEDY = "Read the failure and the window's evidence; if they name a cause, it 
 def conclude(case: Case) -> Verdict:
     """The verdict that there is none: ``unattributed-hang`` where a deadline passed, else ``unattributed``."""
     hangs = case.of_kind("hang")
-    looked_at = ", ".join(sorted({one.source for one in case.evidence})) or "nothing was observed"
     stuck = [one for one in case.of_kind("stack") if one.data.get("state") == "D"]
     what = "hung and nothing observed names a cause" if hangs else "failed and nothing observed names a cause"
     where = f"; thread in D state in {stuck[0].data.get('wchan')}" if stuck else ""
     return Verdict(
         signature=HANG_ID if hangs else ID,
         confidence="possible",
-        summary=f"{what}{where} (looked at: {looked_at})",
+        summary=f"{what}{where} (looked at: {_looked_at(case)})",
         evidence=(*hangs, *case.of_kind("stack", "worker-died")),
         blind_spots=(),
         remedy=_HANG_REMEDY if hangs else _REMEDY,
     )
+
+
+def _looked_at(case: Case) -> str:
+    """Every source that was watched or that said something: silence of one that was watched is an observation."""
+    spoke = {one.source for one in case.evidence}
+    told = [one if one in spoke else f"{one} (nothing in it)" for one in sorted({*spoke, *case.watched})]
+    return ", ".join(told) or "nothing was observed"
