@@ -10,7 +10,7 @@ import pytest
 from dmaproof.evidence.nvml_query import NvmlGpu, NvmlState, Unanswered
 from dmaproof.pci import iommu, sysfs
 from dmaproof.rig import load
-from dmaproof.rig.discover import Discovery, describe, discover
+from dmaproof.rig.discover import Discovery, describe, discover, gpus_in_use
 from dmaproof.rig.model import Node
 from tests.pci.machine_tree import MachineTree, gpu_config, port_config
 
@@ -143,6 +143,42 @@ def test_gpus_given_to_guests_are_left_out_and_named(machine: MachineTree) -> No
     node, notes = seen(machine)
     assert [gpu.bdf for gpu in node.gpus] == [A]
     assert f"bound to vfio-pci for a guest: {B}\n" in notes + "\n"
+
+
+def driven(machine: MachineTree, bdf: str, minor: int | None) -> None:
+    """A GPU bound to nvidia; with a ``minor``, the driver's own files show it."""
+    (add_gpu(machine, bdf) / "driver").symlink_to("/sys/bus/pci/drivers/nvidia")
+    if minor is not None:
+        folder = machine.root / "proc/driver/nvidia/gpus" / bdf
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(f"Model: \t\t NVIDIA H100\nDevice Minor: \t {minor}\n")
+
+
+def in_use(machine: MachineTree) -> list[str]:
+    """By both faces: they must never differ."""
+    node, _ = seen(machine)
+    assert gpus_in_use(machine.root, sysfs.functions(machine.root)) == tuple(gpu.bdf for gpu in node.gpus)
+    return [gpu.bdf for gpu in node.gpus]
+
+
+def test_a_container_has_the_gpus_whose_device_nodes_it_has(machine: MachineTree) -> None:
+    for minor, bdf in enumerate((A, B, C)):
+        driven(machine, bdf, minor)
+    (machine.root / "dev").mkdir(exist_ok=True)
+    (machine.root / "dev/nvidiactl").touch()
+    assert in_use(machine) == [A, B, C]  # no node at all: a driver that nobody has used yet, or a dead one
+    (machine.root / "dev/nvidia1").touch()
+    assert in_use(machine) == [B]
+    assert f"no device node here, as in a container that was not given it: {A}, {C}" in seen(machine)[1]
+
+
+def test_a_gpu_whose_files_the_runtime_hides_is_another_containers(machine: MachineTree) -> None:
+    driven(machine, A, None)
+    assert in_use(machine) == [A]  # no folder of the driver at all: nothing to tell by
+    driven(machine, B, 1)
+    add_gpu(machine, C)  # bound to no driver: the driver's files cannot know it
+    assert in_use(machine) == [B, C]
+    assert f"not in /proc/driver/nvidia/gpus of this container: {A}" in seen(machine)[1]
 
 
 def test_what_nvml_knows_is_declared(machine: MachineTree) -> None:

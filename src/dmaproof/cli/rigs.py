@@ -42,7 +42,7 @@ def _table(rigs: list[Rig]) -> str:
     rows = [
         *((rig.id, rig.description) for rig in rigs),
         ("host", "this machine, discovered from sysfs and NVML"),
-        ("auto", "host if the NVIDIA driver answers with a GPU, else virtual:hgx-h100"),
+        ("auto", "host if this machine has an NVIDIA GPU of its own, else virtual:hgx-h100"),
         ("FILE.toml", "a rig file; `dmaproof rigs NAME` prints one to start from"),
     ]
     width = max(len(word) for word, _ in rows)

@@ -17,9 +17,9 @@ from dmaproof.pci import config, iommu, sysfs
 from dmaproof.pci.iommu_state import IommuState
 from dmaproof.pci.sysfs import PciFunction
 from dmaproof.rig.model import HOST, Rig
+from dmaproof.rig.owner import NVIDIA, left_out, owned
 from dmaproof.rig.paths import between
 
-NVIDIA, VGA, CONTROLLER_3D = 0x10DE, 0x0300, 0x0302
 _OTHER_BRIDGE = 0x0680  # the class of NVSwitches
 _VIRTUAL_BRIDGES = {0x1B36, 0x15AD}  # Red Hat (QEMU's ports) and VMware: no real machine has them
 _MEMORY = 0x200  # IORESOURCE_MEM, include/linux/ioport.h
@@ -48,8 +48,8 @@ def describe(
 ) -> Discovery:
     """The rig that these three sources make together; ``root`` is only asked for configuration space and CPU flags."""
     known = {one.bdf: one for one in functions}
-    gpus = [one for one in functions if is_gpu(one) and not _is_virtual_function(root, one)]
-    here = [one for one in gpus if _is_of_this_system(one)]
+    owner = owned(root, functions)
+    here = [known[bdf] for bdf, why in owner.items() if why is None]
     names = {one.bdf: f"gpu{number}" for number, one in enumerate(here)}
     cliques = {one.bdf: config.parse(config.read(root, one.bdf) or b"").clique for one in here}
     role, role_notes = _role(here, known, cliques, "hypervisor" in (sysfs.text(root / "proc/cpuinfo") or "").split())
@@ -63,32 +63,18 @@ def describe(
         "path": between(names, nvml, nvswitch=any(_is_nvswitch(one) for one in functions)),
     }
     rig = Rig.model_validate({"name": HOST, "kind": HOST, "description": _described(nvml, here), "node": {HOST: table}})
-    notes = (*_gpu_notes(gpus, here, answer), *role_notes, *domain_notes, *state.summary)
+    notes = (*_gpu_notes(owner, answer), *role_notes, *domain_notes, *state.summary)
     return Discovery(rig, notes)
 
 
 def gpus_in_use(root: Path, functions: Sequence[PciFunction]) -> tuple[str, ...]:
-    """The BDFs of the GPUs that this system can use itself: no functions for guests, none handed to VFIO."""
-    gpus = [one for one in functions if is_gpu(one) and not _is_virtual_function(root, one)]
-    return tuple(one.bdf for one in gpus if _is_of_this_system(one))
-
-
-def _is_of_this_system(function: PciFunction) -> bool:
-    return function.driver != "vfio-pci"
-
-
-def is_gpu(function: PciFunction) -> bool:
-    """An NVIDIA function of a display or 3D controller's class: what CUDA can run on."""
-    return function.vendor == NVIDIA and function.class_code >> 8 in (VGA, CONTROLLER_3D)
+    """The BDFs of the GPUs that this system can use itself: no functions for guests, none handed to VFIO, none that
+    only the host of this container has."""
+    return tuple(bdf for bdf, why in owned(root, functions).items() if why is None)
 
 
 def _is_nvswitch(function: PciFunction) -> bool:
     return function.vendor == NVIDIA and function.class_code >> 8 == _OTHER_BRIDGE
-
-
-def _is_virtual_function(root: Path, function: PciFunction) -> bool:
-    """One of an SR-IOV GPU's functions for guests, seen from its host: no CUDA device here."""
-    return (root / sysfs.DEVICES / function.bdf / "physfn").exists()
 
 
 def _gpu(
@@ -188,21 +174,17 @@ def _role(
     return HOST, []
 
 
-def _gpu_notes(
-    gpus: Sequence[PciFunction], here: Sequence[PciFunction], answer: NvmlState | Unanswered
-) -> Iterable[str]:
-    if not gpus:
+def _gpu_notes(owner: Mapping[str, str | None], answer: NvmlState | Unanswered) -> Iterable[str]:
+    if not owner:
         yield f"no NVIDIA GPU among the PCI functions under /{sysfs.DEVICES}"
-    away = [one.bdf for one in gpus if one not in here]
-    if away:
-        yield f"left out, bound to vfio-pci for a guest: {', '.join(away)}"
+    yield from left_out(owner)
     if isinstance(answer, Unanswered):
         yield f"NVML does not answer ({answer.reason}): product, memory, NVLinks, peer access are unknown"
         return
-    missing = [one.bdf for one in here if answer.gpu(one.bdf) is None]
+    missing = [bdf for bdf, why in owner.items() if why is None and answer.gpu(bdf) is None]
     if missing:
         yield f"on the bus, but NVML does not list: {', '.join(missing)}"
-    extra = [one.bdf or f"GPU {one.index}" for one in answer.gpus if one.bdf not in {gpu.bdf for gpu in gpus}]
+    extra = [one.bdf or f"GPU {one.index}" for one in answer.gpus if one.bdf not in owner]
     if extra:
         yield f"NVML lists what is not on the bus: {', '.join(extra)}"
     yield from (f"NVML: {one.bdf or f'GPU {one.index}'}: {one.error}" for one in answer.gpus if one.error is not None)

@@ -15,7 +15,7 @@ from dmaproof.evidence.nvml_query import NvmlState, Unanswered
 from dmaproof.node.isolated import Outcome
 from dmaproof.pci import config, iommu, sysfs
 from dmaproof.rig import probes
-from dmaproof.rig.discover import is_gpu
+from dmaproof.rig.owner import is_gpu
 
 State = Literal["ok", "missing", "unknown"]
 _PACKAGES = f"{sys.executable} -m pip install --upgrade cuda-python cuda-core nvidia-cuda-nvrtc"

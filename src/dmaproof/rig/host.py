@@ -10,9 +10,11 @@ from dmaproof.errors import RigError, UsageError
 from dmaproof.evidence import nvml_query
 from dmaproof.evidence.nvml_query import NvmlState
 from dmaproof.node.node import Node
+from dmaproof.pci import iommu, sysfs
 from dmaproof.rig import load
-from dmaproof.rig.discover import Discovery, discover
+from dmaproof.rig.discover import Discovery, describe, discover
 from dmaproof.rig.model import HOST, Rig
+from dmaproof.rig.owner import left_out, owned
 
 ENV: Mapping[str, str] = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """CUDA numbers GPUs fastest first unless told otherwise; everything here goes by address."""
@@ -39,24 +41,33 @@ def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator
     yield {name: Node(name=name, root=_ROOT, env=ENV) for name in rig.node}
 
 
-def resolve(word: str, deadline_s: float = NVML_S) -> Discovery:
-    """The rig that ``--rig=word`` asks for, and notes on how it was chosen or found.
+def resolve(word: str, deadline_s: float = NVML_S, root: Path = _ROOT) -> Discovery:
+    """The rig that ``--rig=word`` asks for, and notes on how it was chosen or found; ``root`` is this machine's.
 
-    ``auto`` is this machine where the NVIDIA driver answers NVML with a GPU, else ``virtual:hgx-h100``; ``host`` is
-    this machine whatever it has. Everything else is dmaproof.rig.load.load's. Raises RigError.
+    ``auto`` is this machine where NVML lists a GPU or the PCI bus has one, else ``virtual:hgx-h100``: a GPU whose
+    driver is dead is to be found, not passed over. ``host`` is this machine whatever it has. Everything else is
+    dmaproof.rig.load.load's. Raises RigError.
     """
     if word == "auto":
-        return _auto(deadline_s)
+        return _auto(deadline_s, root)
     if word == HOST:
-        return discover(_ROOT, ENV, deadline_s)
+        return discover(root, ENV, deadline_s)
     return Discovery(load.load(word), ())
 
 
-def _auto(deadline_s: float) -> Discovery:
+def _auto(deadline_s: float, root: Path) -> Discovery:
     answer = nvml_query.query(ENV, deadline_s)
+    functions = sysfs.functions(root)
+    owner = owned(root, functions)
+    on_bus = sum(why is None for why in owner.values())
     if isinstance(answer, NvmlState) and answer.gpus:
-        rig, notes = discover(_ROOT, ENV, deadline_s)
-        return Discovery(rig, (f"rig host: the NVIDIA driver answers with {len(answer.gpus)} GPUs", *notes))
-    why = "NVML lists no GPU" if isinstance(answer, NvmlState) else f"NVML does not answer ({answer.reason})"
-    note = f"rig {FALLBACK}: {why}, so no real GPU is tested; --rig=host tests this machine as it is"
-    return Discovery(load.load(FALLBACK), (note,))
+        why = f"the NVIDIA driver answers with {len(answer.gpus)} GPUs"
+    else:
+        silent = "NVML lists no GPU" if isinstance(answer, NvmlState) else f"NVML does not answer ({answer.reason})"
+        if not on_bus:
+            reasons = "; ".join([silent, *left_out(owner)])
+            note = f"rig {FALLBACK}: {reasons}, so no real GPU is tested; --rig=host tests this machine as it is"
+            return Discovery(load.load(FALLBACK), (note,))
+        why = f"{on_bus} NVIDIA GPUs on the PCI bus, though {silent}; --rig={FALLBACK} needs no GPU"
+    rig, notes = describe(root, functions, answer, iommu.snapshot(root))
+    return Discovery(rig, (f"rig host: {why}", *notes))
