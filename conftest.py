@@ -1,13 +1,13 @@
-"""Loads the fixture plugins; nothing else."""
+"""Loads the fixture plugins; nothing else. A plugin comes after those it imports: pytest rewrites asserts on loading."""
 
 pytest_plugins = [
     "fixtures.options",
     "fixtures.run",
     "fixtures.rig",
     "fixtures.pairs",
+    "fixtures.evidence",
     "fixtures.worker",
     "fixtures.measure",
-    "fixtures.evidence",
     "fixtures.verdict",
     "fixtures.finish",
 ]

@@ -23,6 +23,7 @@ from dmaproof.node.process import Process
 
 R = TypeVar("R")
 _worker_numbers = itertools.count(1)
+_IDLE_EVERY_S = 0.05
 _STOP_PATIENCE_S = 2.0
 
 
@@ -30,10 +31,15 @@ class _DeadlinePassed(Exception):  # noqa: N818
     pass
 
 
+def _nothing_to_do() -> None:
+    return
+
+
 class Worker:
     """Runs workloads in a process of its own, kept warm between runs and replaced after a hang or a death.
 
     ``workdir`` takes the output file (``output_path``). ``captures`` say what else to look at after a deadline.
+    ``idle`` is called about 20 times a second while an answer is awaited; it must not wait itself.
     ``notes`` are those of the latest run, also of one that hung. Not for use by several threads: the process is killed
     when the *thread* that started it ends (PR_SET_PDEATHSIG, prctl(2)).
     """
@@ -46,10 +52,12 @@ class Worker:
         run_id: str,
         captures: Mapping[str, Capture] | None = None,
         bounds: Bounds | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         self._node, self._run_id = node, run_id
         self._captures, self._bounds = dict(captures or {}), bounds or Bounds()
+        self._idle = idle or _nothing_to_do
         self._output = Output(workdir, f"worker-{os.getpid()}-{next(_worker_numbers)}")
         self._notes: list[Note] = []
         self._calls = itertools.count(1)
@@ -130,8 +138,10 @@ class Worker:
         while True:
             frame = running.channel.next_frame()
             if frame is None:
-                if not running.wait_for_news(deadline):
-                    raise _DeadlinePassed
+                if not running.wait_for_news(deadline.sooner(_IDLE_EVERY_S)):
+                    self._idle()
+                    if deadline.passed:
+                        raise _DeadlinePassed
                 continue
             message = messages.REPLY.validate_json(frame)
             match message:

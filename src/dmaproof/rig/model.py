@@ -47,8 +47,8 @@ class Bar(Model):
     """One base address register: ``address`` is the bus address."""
 
     index: int = Field(ge=0, le=5)
-    address: int = Field(ge=0)
-    nbytes: int = Field(gt=0)
+    address: int = Field(ge=0, lt=1 << 64)
+    nbytes: int = Field(gt=0, le=1 << 52)
 
 
 class PcieLink(Model):
@@ -140,8 +140,8 @@ class Node(Model):
 class Deadlines(Model):
     """Wall-clock limits. ``workload_s`` is for one workload, before ``scale`` is applied to any deadline."""
 
-    workload_s: float = Field(default=30.0, gt=0)
-    scale: float = Field(default=1.0, gt=0)
+    workload_s: float = Field(default=30.0, ge=0.01, le=86400)
+    scale: float = Field(default=1.0, ge=0.01, le=1000)
 
 
 class Rig(Model):

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
 from dmaproof.errors import NodeError, UsageError
 from dmaproof.node.node import Node
 from dmaproof.rig.load import dump
+from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 from dmaproof.virtual import plants as known
 from dmaproof.virtual.machine.server import SOCKET
@@ -41,15 +43,23 @@ def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator
     _check(rig)
     ours = not workdir.exists()
     with ExitStack() as stack:
+        if ours:
+            stack.callback(_remove_if_empty, workdir)
         yield {
             name: stack.enter_context(_machine(rig, name, workdir / name, tuple(planted[name]), ours))
             for name in rig.node
         }
 
 
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # gone already, or somebody else's files are in it
+        folder.rmdir()
+
+
 def _check(rig: Rig) -> None:
-    """A model needs what real hardware has by itself: registers, and rates."""
+    """A model needs what real hardware has by itself: registers in places of their own, and rates."""
     for node in rig.nodes:
+        _check_overlap(rig, node)
         for gpu in node.gpus:
             if not any(bar.index == 0 for bar in gpu.bars) or not any(bar.index for bar in gpu.bars):
                 raise UsageError(
@@ -60,6 +70,13 @@ def _check(rig: Rig) -> None:
                 raise UsageError(
                     f"{rig.id}: node.{node.name}.path.{number}: a virtual path needs bandwidth_GBps, latency_ns"
                 )
+
+
+def _check_overlap(rig: Rig, node: RigNode) -> None:
+    placed = sorted((bar.address, bar.nbytes, gpu.name, bar.index) for gpu in node.gpus for bar in gpu.bars)
+    for (address, nbytes, name, index), (later, _, other, second) in pairwise(placed):
+        if address + nbytes > later:
+            raise UsageError(f"{rig.id}: BAR {index} of {name} and BAR {second} of {other} overlap at {later:#x}")
 
 
 @contextmanager

@@ -25,11 +25,15 @@ def build(sources: str, soname: str, folder: Path) -> Path:
     """The C text ``sources`` as a shared library ``folder/soname``; compiled at most once a text and user.
 
     Safe to run from many processes at once: the cache and ``folder`` only ever see whole files, by rename.
-    Raises UsageError where there is no C compiler, DmaproofError where the source does not compile.
+    Raises UsageError where there is no C compiler or no cache folder, DmaproofError where the source does not compile.
     """
     cached = _cached(sources, soname)
-    if not cached.exists():
-        _compile(sources, soname, cached)
+    try:
+        if not cached.exists():
+            _compile(sources, soname, cached)
+    except OSError as error:
+        way_out = "set XDG_CACHE_HOME to a folder of yours"
+        raise UsageError(f"cannot keep {soname} in {cached.parent}: {error.strerror}; {way_out}") from None
     folder.mkdir(parents=True, exist_ok=True)
     return _place(cached, folder / soname)
 
