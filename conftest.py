@@ -1,4 +1,4 @@
-"""Loads the fixture plugins; nothing else. A plugin comes after those it imports: pytest rewrites asserts on loading."""
+"""Loads the fixture plugins; nothing else. A plugin comes after those it imports: pytest rewrites asserts then."""
 
 pytest_plugins = [
     "fixtures.options",

@@ -31,6 +31,7 @@ def test_the_mailbox(run_suites: RunSuites) -> None:
     for test in failed:
         assert list(verdict_of(run, test)) == ["iommu-blocks-p2p-mailbox"], run.output
     assert "certain" in verdict_of(run, failed[0]).values()
+    assert {"hang", "stack", "nvml-state", "iommu-state", "iommu-fault"} <= {one.what for one in run.record.evidence}
     assert "BAR0+0x139000 of 0000:82:00.0" in run.output
 
 
@@ -58,7 +59,8 @@ def test_the_lost_gpu(rig: str, run_suites: RunSuites) -> None:
     assert all("gpu1" not in test for test in passed)
     assert passed
     assert run.signatures == {"gpu-lost"}
-    assert {line.state for line in run.record.devices if line.bdf.endswith(("82:00.0", "02:00.0"))} == {"poisoned"}
+    lost = [line for line in run.record.devices if line.bdf.endswith(("82:00.0", "02:00.0"))]
+    assert [line.state for line in lost] == ["poisoned"], "a GPU that is known to be unfit is not probed again"
 
 
 def test_the_hang_that_nothing_explains(run_suites: RunSuites) -> None:

@@ -140,6 +140,8 @@ def test_what_could_not_be_seen_is_said() -> None:
     assert "overflowed" in told
     assert "12 records were overwritten" in told
     assert "ATS" in told
+    (in_guest,) = judge(case("virtual:guest-pair", HANG))
+    assert in_guest.blind_spots == ("guest: IOMMU faults are logged on the host, which was not read",)
 
 
 def test_a_source_that_was_watched_and_said_nothing_was_looked_at_too() -> None:
