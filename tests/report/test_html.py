@@ -93,6 +93,55 @@ def test_a_failure_is_explained(tmp_path: Path) -> None:
     assert "cut short" not in text.lower()
 
 
+def test_both_directions_and_the_like_are_told(tmp_path: Path) -> None:
+    units = [records.opening(RIG)]
+    for at, (one, other) in enumerate((("gpu6", "gpu0"), ("gpu0", "gpu6"))):
+        unit = records.mailbox(RIG, one, other, 10.0 + at)
+        spots = {"blind_spots": (f"the kernel suppressed {4000 + at} lines",)}
+        units.append([line.model_copy(update=spots if line.kind == "verdict" else {}) for line in unit])
+    text = page(tmp_path, units).text
+    assert "1 test: gpu6 (0000:d1:00.0) wrote" in text
+    assert "1 test: gpu0 (0000:1b:00.0) wrote" in text
+    assert text.count("the kernel suppressed 4000 lines (and 1 like it)") == 2  # its cause, and the section
+    assert "4001" not in text
+
+
+def test_what_happened_outside_of_tests_is_told(tmp_path: Path) -> None:
+    units = records.healthy(RIG)
+    note = units[0][2].model_copy(update={"what": "rig-note", "text": "a hypervisor is under this kernel"})
+    units[0].append(note)
+    units[-1] = [units[-1][0].model_copy(update={"note": "interrupted"})]
+    text = page(tmp_path, units).text
+    assert text.count("a hypervisor is under this kernel") == 2
+    assert "config space beyond 64 bytes is unreadable" in text[text.index("what this run could not see") :]
+    assert "INTERRUPTED. The run was stopped after 321 tests" in text
+    assert "580.95.05 (simulated)" in text
+    assert "6.12.57-generic (of the machine that simulates)" in text
+
+
+def test_a_host_runs_its_own_kernel(tmp_path: Path) -> None:
+    units: list[records.Unit] = [[records.start(RIG).model_copy(update={"rig_kind": "host"})]]
+    text = page(tmp_path, units).text
+    assert "simulate" not in text
+
+
+def test_one_sample_has_no_spread(tmp_path: Path) -> None:
+    unit = next(iter(records.host_copies(RIG, "gpu0")))
+    unit[0] = unit[0].model_copy(update={"count": 1, "spread": 0.0})
+    assert '<td class="num">–</td><td class="num">1</td>' in render(record(tmp_path, [records.opening(RIG), unit]))
+
+
+def test_a_planted_defect_not_met_and_tests_not_run(tmp_path: Path) -> None:
+    message = "0000:1b:00.0 is not fit for use in this run: after a.py::b[c]: cuInit failed: 999"
+    tests: records.Unit = [
+        records.passed(f"suites/p2p/t.py::t[{at}]", RIG, "gpu0", outcome="error", message=message) for at in (1, 2)
+    ]
+    text = page(tmp_path, [records.opening(RIG, ["xid-79"]), tests]).text
+    assert "planted defect xid-79 was not met by any test of this run" in text
+    assert "2 tests not run: 0000:1b:00.0 poisoned after a.py::b[c]" in text
+    assert "without a verdict" not in text
+
+
 def test_counts_are_in_the_head(tmp_path: Path) -> None:
     source = render(record(tmp_path, records.failing(RIG)))
     found = dict(re.findall(r"<dt>(\w+)</dt><dd[^>]*>(\d+)</dd>", source))

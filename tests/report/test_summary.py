@@ -17,8 +17,8 @@ from tests.report import records
 RIG = records.hgx()
 
 
-def said(tmp_path: Path, units: list[list[AnyLine]], width: int = 400) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+def said(tmp_path: Path, units: list[list[AnyLine]], width: int = 400, *, terminal: bool = True) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
     print_summary(read(records.write(tmp_path / "record.jsonl", units)), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -63,3 +63,59 @@ def test_no_text_steers_the_terminal(tmp_path: Path) -> None:
     text = said(tmp_path, records.hostile(RIG))
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
     assert "[31m" in text  # shown, not obeyed, and not taken for rich's own markup
+
+
+def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
+    text = said(tmp_path, records.failing(RIG), width=40, terminal=False)
+    assert f"reports: {tmp_path} (record.jsonl)" in text.splitlines()
+    assert "    +0.043 s DMAR: [DMA Write NO_PASID] Request device [d1:00.0] fault addr" in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_both_directions_of_one_cause_are_told(tmp_path: Path) -> None:
+    units = [records.opening(RIG)]
+    units += [records.mailbox(RIG, "gpu6", "gpu0", 10.0), records.mailbox(RIG, "gpu0", "gpu6", 20.0)]
+    lines = said(tmp_path, units).splitlines()
+    at = lines.index("iommu-blocks-p2p-mailbox (certain), 2 tests")
+    assert lines[at + 1].startswith("  1 test: gpu6 (0000:d1:00.0) wrote to")
+    assert lines[at + 2].startswith("  1 test: gpu0 (0000:1b:00.0) wrote to")
+
+
+def test_more_than_six_summaries_are_counted(tmp_path: Path) -> None:
+    lines = said(tmp_path, records.failing(RIG)).splitlines()
+    assert len([line for line in lines if line.startswith("  1 test: gpu6")]) == 6
+    assert "  and 1 more" in lines
+
+
+@pytest.mark.parametrize("changes", [{"note": "interrupted"}, {"exit_status": 2}])
+def test_an_interrupted_run_is_no_pass(tmp_path: Path, changes: dict[str, object]) -> None:
+    units = records.healthy(RIG)
+    units[-1] = [units[-1][0].model_copy(update=changes)]
+    text = said(tmp_path, units)
+    assert "\nINTERRUPTED: virtual:hgx-h100: 312 passed" in text
+    assert "The run was stopped after 321 tests" in text
+
+
+def test_any_other_note_is_told(tmp_path: Path) -> None:
+    units = records.healthy(RIG)
+    units[-1] = [units[-1][0].model_copy(update={"note": "the disk was full"})]
+    text = said(tmp_path, units)
+    assert "note: the disk was full\n" in text
+    assert "INTERRUPTED" not in text
+
+
+def test_a_planted_defect_that_no_test_met(tmp_path: Path) -> None:
+    units = [records.opening(RIG, ["xid-79", "gpu-lost"]), records.lost(RIG, "gpu7")]
+    text = said(tmp_path, units)
+    assert "planted defect xid-79 was not met by any test of this run\n" in text
+    assert "planted defect gpu-lost" not in text
+
+
+def test_tests_that_a_poisoned_gpu_kept_from_running_are_one_line(tmp_path: Path) -> None:
+    message = "0000:1b:00.0 is not fit for use in this run: after a.py::b[c]: cuInit failed: 999"
+    tests: records.Unit = [
+        records.passed(f"suites/p2p/t.py::t[{at}]", RIG, "gpu0", outcome="error", message=message) for at in (1, 2)
+    ]
+    text = said(tmp_path, [records.opening(RIG), tests])
+    assert "2 tests not run: 0000:1b:00.0 poisoned after a.py::b[c]\n" in text
+    assert "without a verdict" not in text

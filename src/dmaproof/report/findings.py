@@ -1,32 +1,25 @@
-"""What a record says, gathered for a reader: verdicts by cause, skips by reason, blind spots, counts, times."""
+"""What a record says, gathered for a reader: verdicts by cause, failures without one, skips by reason, devices."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import get_args
 
 from pydantic import ValidationError
 
-from dmaproof.report.loaded import Record, TestRecord
+from dmaproof.report.loaded import Record
 from dmaproof.report.record import DeviceLine, Outcome, TestLine, VerdictLine
+from dmaproof.report.seen import Seen, seen
+from dmaproof.report.text import Alike, alike
 from dmaproof.rig.model import Rig
 from dmaproof.triage.verdict import Confidence
 
+# The refusal of dmaproof.node.locks; the reason names the test after which the device's probe failed.
+_POISONED = re.compile(r"(?P<device>\S+) is not fit for use in this run(?:: after (?P<after>.+?)(?=: |\n|$))?")
 CONFIDENCES: tuple[str, ...] = get_args(Confidence)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A line of evidence. ``after_s`` is seconds since the first evidence of its test, None if not known."""
-
-    text: str
-    after_s: float | None = None
-    node: str = ""
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +48,16 @@ class Cause:
         return tuple(sorted(often.items(), key=lambda item: _rank(item[0])))
 
     @property
-    def blind_spots(self) -> tuple[str, ...]:
-        return _each(finding.verdict.blind_spots for finding in self.findings)
+    def summaries(self) -> tuple[tuple[str, int], ...]:
+        """Each thing that is said to have happened with its number of tests: one cause may act both ways."""
+        tests: dict[str, set[str]] = {}
+        for finding in self.findings:
+            tests.setdefault(finding.verdict.summary, set()).add(finding.verdict.test)
+        return tuple(sorted(((text, len(ids)) for text, ids in tests.items()), key=lambda item: -item[1]))
+
+    @property
+    def blind_spots(self) -> list[Alike]:
+        return alike(_each(finding.verdict.blind_spots for finding in self.findings))
 
     @property
     def remedies(self) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ def causes(record: Record) -> list[Cause]:
     found: dict[str, list[Finding]] = {}
     for test in record.by_test.values():
         for verdict in test.verdicts:
-            found.setdefault(verdict.signature, []).append(Finding(verdict, _seen(verdict, test)))
+            found.setdefault(verdict.signature, []).append(Finding(verdict, seen(verdict.evidence, test.evidence)))
     named = [
         Cause(signature, tuple(sorted(findings, key=lambda one: _rank(one.verdict.confidence))))
         for signature, findings in found.items()
@@ -92,17 +93,33 @@ def _weight(cause: Cause) -> tuple[bool, int, int]:
     return cause.signature.startswith("unattributed"), _rank(cause.confidences[0][0]), -len(cause.tests)
 
 
-def _seen(verdict: VerdictLine, test: TestRecord) -> tuple[Seen, ...]:
-    first = min((line.time_s for line in test.evidence), default=0.0)
-    timed = [line for line in reversed(test.evidence) if math.isfinite(line.time_s - first)]
-    known = {line.text: Seen(line.text, line.time_s - first, line.node, line.source) for line in timed}
-    return tuple(known.get(text, Seen(text)) for text in verdict.evidence)
-
-
 def without_verdict(record: Record) -> list[TestLine]:
     """Failed and erroneous tests for which no signature spoke."""
     judged = {verdict.test for verdict in record.verdicts}
     return [test for test in record.tests if test.outcome in ("failed", "error") and test.id not in judged]
+
+
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """Tests that were refused a device which an earlier test had spoilt."""
+
+    device: str
+    after: str
+    tests: tuple[str, ...]
+
+
+def refused(record: Record) -> list[NotRun]:
+    """The tests without a verdict that a poisoned device kept from running, by device."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for test in without_verdict(record):
+        if match := _POISONED.search(test.message):
+            found.setdefault((match["device"], match["after"] or ""), []).append(test.id)
+    return [NotRun(device, after, tuple(tests)) for (device, after), tests in found.items()]
+
+
+def unjudged(record: Record) -> list[TestLine]:
+    """Failed and erroneous tests that ran, and of which no signature spoke."""
+    return [test for test in without_verdict(record) if not _POISONED.search(test.message)]
 
 
 def counts(record: Record) -> dict[Outcome, int]:
@@ -118,13 +135,6 @@ def skips(record: Record) -> list[tuple[str, tuple[str, ...]]]:
         if test.outcome == "skipped":
             reasons.setdefault(test.message or "no reason given", []).append(test.id)
     return sorted(((reason, tuple(ids)) for reason, ids in reasons.items()), key=lambda item: -len(item[1]))
-
-
-def blind_spots(record: Record) -> list[tuple[str, int]]:
-    """(what could not be seen, in how many places it is said), for the run and for its verdicts."""
-    often = Counter(line.text for line in record.evidence if line.what in ("blind-spot", "records-lost"))
-    often.update(spot for verdict in record.verdicts for spot in verdict.blind_spots)
-    return often.most_common()
 
 
 def devices(record: Record) -> list[tuple[DeviceLine, int]]:
@@ -143,32 +153,5 @@ def declared(record: Record) -> Rig | None:
         return None
 
 
-def moment(text: str) -> datetime | None:
-    """The ISO 8601 ``text`` in UTC, or None if it is none."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def seconds(record: Record) -> float:
-    """How long the run took; of a run cut short, how long the tests took that it recorded."""
-    start, end = moment(record.start.time), moment(record.end.time) if record.end else None
-    if start is not None and end is not None and end >= start:
-        return (end - start).total_seconds()
-    return sum(test.duration_s for test in record.tests)
-
-
 def slowest(tests: Sequence[TestLine], number: int) -> list[TestLine]:
     return sorted(tests, key=lambda test: -test.duration_s)[:number]
-
-
-def cut_short(record: Record) -> str:
-    """One sentence if the record is not whole, else nothing."""
-    if record.whole:
-        return ""
-    what = "The last line of the record is cut" if record.truncated else "The record has no end line"
-    return (
-        f"{what}: the run did not come to its end, and what came after {len(record.tests)} recorded tests is not known."
-    )

@@ -103,7 +103,7 @@ def _tip(text: str) -> Markup:
 
 
 def _said(line: MeasurementLine) -> str:
-    figures = f"median {figure(line.median)}, spread {figure(line.spread)} {line.unit}"
+    figures = f"median {figure(line.median)}, spread {figure(line.spread) if line.count > 1 else '–'} {line.unit}"
     return f"{line.source} → {line.target}: {figures}, {counted(line.count, 'sample')}"
 
 

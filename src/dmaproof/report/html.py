@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dmaproof.report import findings, heat, matrix, text
+from dmaproof.report import findings, heat, matrix, notes, text
 from dmaproof.report.files import write_atomically
 from dmaproof.report.loaded import Record
 from dmaproof.report.record import DeviceLine, TestLine
@@ -27,7 +27,7 @@ from dmaproof.rig.model import Rig
 
 ROWS = 1500
 """Rows of a table: a browser still scrolls and filters these at once. What matters most comes first."""
-_LIMITS = {"NAMES": 200, "FINDINGS": 21, "LINES": 60, "TEXT": 4000, "EVIDENCE": 1500}
+_LIMITS = {"NAMES": 200, "FINDINGS": 21, "SUMMARIES": 6, "LINES": 60, "TEXT": 4000, "EVIDENCE": 1500}
 _LONG_MESSAGES = 100  # tests whose message is given at length
 _ORDER = ("failed", "error", "skipped", "passed")
 
@@ -51,34 +51,37 @@ def render(record: Record) -> str:
             _header(record),
             **_LIMITS,
             causes=causes,
-            unjudged=[test.id for test in findings.without_verdict(record)],
+            refused=findings.refused(record),
+            unjudged=[test.id for test in findings.unjudged(record)],
             matrices=_heats(record, rig, _anchors(causes, tests)),
             figures=heat.groups(other[:ROWS]),
             figures_left=max(0, len(other) - ROWS),
             devices=[(_name(rig, device), device, number) for device, number in devices[:ROWS]],
             devices_left=max(0, len(devices) - ROWS),
             skips=findings.skips(record),
-            blind_spots=findings.blind_spots(record),
+            blind_spots=notes.blind_spots(record),
             tests=[(test, _message(test, at)) for at, test in enumerate(tests[:ROWS])],
             tests_left=max(0, len(tests) - ROWS),
             rig=rig,
+            rig_notes=notes.rig_notes(record),
             declared=dump(rig) if rig else json.dumps(record.rig.declared, indent=1) if record.rig else "",
         )
     )
 
 
 def _header(record: Record) -> dict[str, Any]:
-    start, end = findings.moment(record.start.time), findings.moment(record.end.time) if record.end else None
+    start, end = notes.moment(record.start.time), notes.moment(record.end.time) if record.end else None
     when = f"{start:%Y-%m-%d %H:%M:%S} UTC" if start else record.start.time
-    lines = (record.start, record.end) if record.end else (record.start,)
     return {
         "record": record,
         "counts": findings.counts(record),
-        "seconds": findings.seconds(record),
+        "lasted": notes.lasted(record),
         "when": f"{when} to {end:%H:%M:%S}" if start and end and end.date() == start.date() else when,
         "command": shlex.join(record.start.command),
-        "notes": [line.note for line in lines if line.note],
-        "cut": findings.cut_short(record),
+        "notes": notes.notes(record),
+        "interrupted": notes.interrupted(record),
+        "cut": notes.cut_short(record),
+        "unmet": notes.unmet(record),
         "css": _asset("report.css"),
         "js": _asset("report.js"),
     }
@@ -119,7 +122,6 @@ def _environment() -> Environment:
         finalize=lambda value: text.printable(value) if type(value) is str else value,
     )
     environment.filters |= {
-        "after": lambda seconds: f"+{seconds:.6f} s",
         "clip": text.clipped,
         "counted": text.counted,
         "digest": _digest,

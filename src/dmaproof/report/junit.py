@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from dmaproof.report.record import AnyLine, EvidenceLine, MeasurementLine, TestLine, VerdictLine
-from dmaproof.report.text import printable
+from dmaproof.report.seen import Seen, seen
+from dmaproof.report.text import alike, printable
 from dmaproof.rig.model import Node, Rig
 
 Property = tuple[str, str]
@@ -76,8 +77,8 @@ def system_out(lines: Sequence[AnyLine]) -> str:
 
 def _verdict(verdict: VerdictLine, evidence: Sequence[EvidenceLine]) -> str:
     said = [f"verdict: {verdict.signature} ({verdict.confidence})", f"  {verdict.summary}"]
-    said += _listed("evidence", [_timed(text, evidence) for text in verdict.evidence])
-    said += _listed("blind spots", verdict.blind_spots)
+    said += _listed("evidence", [_timed(one) for one in seen(verdict.evidence, evidence)])
+    said += _listed("blind spots", [one.text + one.more for one in alike(verdict.blind_spots)])
     said += _listed("remedy", [verdict.remedy] if verdict.remedy else [])
     said += _listed("references", verdict.references)
     return printable("\n".join(said))
@@ -87,8 +88,6 @@ def _listed(title: str, texts: Sequence[str]) -> list[str]:
     return [f"{title}:", *(f"  {text.replace(chr(10), chr(10) + '  ')}" for text in texts)] if texts else []
 
 
-def _timed(text: str, evidence: Sequence[EvidenceLine]) -> str:
-    """``text`` with its time since the test's first evidence and with its source, where the record knows them."""
-    first = min((line.time_s for line in evidence), default=0.0)
-    line = next((line for line in evidence if line.text == text), None)
-    return text if line is None else f"[+{line.time_s - first:.6f} s {line.node} {line.source}] {text}"
+def _timed(one: Seen) -> str:
+    """The text with its time since the test's first evidence and with its source, where the record knows them."""
+    return f"[{one.after()} {one.node} {one.source}] {one.text}" if one.after() else one.text

@@ -30,9 +30,9 @@ class RunLine(Line):
     schema_version: int = Field(default=SCHEMA, alias="schema")
     """Version of this format; a reader of another one refuses the record."""
     run: str
-    """Name of the run, its own; it begins with the name of its folder."""
+    """Name of the run, its own: the name of its folder and the number of the process that kept the record."""
     time: str
-    """When, ISO 8601 in UTC."""
+    """When, ISO 8601 in UTC with milliseconds, such as ``2026-11-21T09:12:54.123+00:00``."""
     rig: str
     """Id of the rig, such as ``virtual:hgx-h100``."""
     rig_kind: str
@@ -50,7 +50,7 @@ class RunLine(Line):
     exit_status: int | None = None
     """Exit status of the run, in its end line."""
     note: str = ""
-    """Anything else that a reader must know, such as what interrupted the run."""
+    """Anything else that a reader must know; ``interrupted``: the run was stopped before it had run every test."""
 
 
 class RigLine(Line):
@@ -110,7 +110,10 @@ class EvidenceLine(Line):
     uncertainty_s: float = 0.0
     """How far ``time_s`` may be off: clocks of nodes differ."""
     what: str
-    """Kind of evidence: ``iommu-fault``, ``xid``, ``hang``, ``blind-spot``, ..."""
+    """Kind of evidence: ``iommu-fault``, ``xid``, ``hang``, ``blind-spot``, ...
+
+    Of no test (null): ``blind-spot``, what the run could not see, and ``rig-note``, what reading the machine told.
+    """
     text: str
     """The observation itself, for people."""
     event: dict[str, Any] | None = None
@@ -152,7 +155,7 @@ class DeviceLine(Line):
     state: Literal["fit", "poisoned"]
     """Whether later tests may use it."""
     reason: str
-    """What the probe said."""
+    """What the probe said, such as ``a fresh process could use it``."""
 
 
 class TestLine(Line):

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
-from dmaproof.report import findings
+from dmaproof.report import findings, notes
 from dmaproof.report.loaded import Record
 from dmaproof.report.text import clipped, counted, duration, printable
 
-_CAUSES, _LINES, _TESTS, _SLOWEST, _CHARS = 10, 4, 5, 3, 400
+_CAUSES, _SUMMARIES, _LINES, _TESTS, _SLOWEST, _CHARS = 10, 6, 4, 5, 3, 400
 _STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "skipped": "yellow"}
 _REPORTS = ("report.html", "junit.xml", "record.jsonl", "evidence")
 
 
 def print_summary(record: Record, console: Console) -> None:
-    """Print what ``record`` says, wrapped to the width of ``console``; no text of a log can steer the terminal."""
+    """Print what ``record`` says; no text of a log can steer the terminal.
+
+    Lines are wrapped to the width of a terminal. Anywhere else they stay whole, so that paths and addresses are found
+    by grep.
+    """
     for text, indent in _lines(record):
-        console.print(Padding(text, (0, 0, 0, indent), expand=False))
+        margin = Text(" " * indent)
+        width = max(1, console.width - indent)
+        for line in text.wrap(console, width) if console.is_terminal else text.split("\n"):
+            line.rstrip()
+            console.print(margin + line, soft_wrap=True)
 
 
 def _lines(record: Record) -> Iterator[tuple[Text, int]]:
@@ -45,39 +52,55 @@ def _banners(record: Record) -> Iterator[tuple[Text, int]]:
         yield _text("Virtual rig: this run proves the suite, never a machine.", "bold yellow"), 0
     if record.start.planted:
         yield _text(f"Planted: {', '.join(record.start.planted)}. Failures are meant to happen.", "yellow"), 0
-    if findings.cut_short(record):
-        yield _text(findings.cut_short(record), "bold red"), 0
+    for one in notes.unmet(record):
+        yield _text(f"planted defect {one} was not met by any test of this run", "bold yellow"), 0
+    for sentence in (notes.cut_short(record), notes.interrupted(record)):
+        if sentence:
+            yield _text(sentence, "bold red"), 0
+    for note in notes.notes(record):
+        yield _text(f"note: {note}", "bold yellow"), 0
 
 
 def _head(record: Record) -> Text:
-    head = _text(f"{record.start.rig}: ", "bold")
+    loud = "INTERRUPTED: " if notes.interrupted(record) else "CUT SHORT: " if notes.cut_short(record) else ""
+    head = Text(loud, "bold red", overflow="fold") + _text(f"{record.start.rig}: ", "bold")
     told = [(outcome, number) for outcome, number in findings.counts(record).items() if number]
     for at, (outcome, number) in enumerate(told):
         head.append(", " if at else "", "not bold").append(f"{number} {outcome}", f"not bold {_STYLES[outcome]}")
-    return head.append(f"{'' if told else 'no tests'} in {duration(findings.seconds(record))}", "not bold")
+    return head.append(f"{'' if told else 'no tests'} in {notes.lasted(record)}", "not bold")
 
 
 def _causes(record: Record) -> Iterator[tuple[Text, int]]:
     causes = findings.causes(record)
     for cause in causes[:_CAUSES]:
-        first = cause.findings[0]
         head = _text(cause.signature, "bold red")
         sure = printable(cause.confidences[0][0])
         yield head.append(f" ({sure}), {counted(len(cause.tests), 'test')}", "not bold"), 0
-        yield _text(first.verdict.summary), 2
-        for seen in first.seen[:_LINES]:
-            after = "" if seen.after_s is None else f"+{seen.after_s:.3f} s "
-            yield _text(f"{after}{seen.text}", "dim"), 4
+        yield from _summaries(cause)
+        for seen in cause.findings[0].seen[:_LINES]:
+            yield _text(f"{seen.after(3)} {seen.text}".lstrip(), "dim"), 4
         for remedy in cause.remedies[:1]:
             yield _text(f"remedy: {remedy}"), 2
         for spot in cause.blind_spots[:_LINES]:
-            yield _text(f"not seen: {spot}"), 2
+            yield _text(f"not seen: {spot.text}").append(spot.more), 2
     if len(causes) > _CAUSES:
         yield _text(f"and {counted(len(causes) - _CAUSES, 'more cause')}"), 0
 
 
+def _summaries(cause: findings.Cause) -> Iterator[tuple[Text, int]]:
+    """One cause may have acted on several devices: each is named, with its tests where there are several."""
+    several = cause.summaries
+    for summary, number in several[:_SUMMARIES]:
+        yield _text(f"{counted(number, 'test')}: {summary}" if len(several) > 1 else summary), 2
+    if len(several) > _SUMMARIES:
+        yield _text(f"and {len(several) - _SUMMARIES} more"), 2
+
+
 def _unjudged(record: Record) -> Iterator[tuple[Text, int]]:
-    tests = findings.without_verdict(record)
+    for one in findings.refused(record):
+        after = f" after {one.after}" if one.after else ""
+        yield _text(f"{counted(len(one.tests), 'test')} not run: {one.device} poisoned{after}", "red"), 0
+    tests = findings.unjudged(record)
     if not tests:
         return
     yield _text(f"{counted(len(tests), 'failed test')} without a verdict:", "red"), 0
