@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.console import Said, dmaproof
+from tests.support.console import SCRIPT, Said, dmaproof
 
 NO_DRIVER = {"LD_LIBRARY_PATH": ""}
 
@@ -49,6 +51,23 @@ def test_text_shows_the_same_rows_and_how_to_supply_what_is_missing() -> None:
         assert f"{row['state']:<7}  {row['subject']}" in said.out
         assert row["state"] == "ok" or f"get: {row['supply']}" in said.out
     assert said.out.count("get: ") == sum(row["state"] != "ok" for row in found.values())
+
+
+def test_the_last_line_can_be_run_as_it_is(tmp_path: Path) -> None:
+    found = rows(dmaproof("doctor", "--json"))
+    if any(row["required"] and row["state"] != "ok" for row in found.values()):
+        pytest.skip("nothing can be run here")
+    end = " suites"
+    if found["GPUs"]["state"] == "missing":
+        end += " (virtual rigs only: no NVIDIA GPU here)"
+    path = os.environ["PATH"]
+    beside = dmaproof("doctor", env={"PATH": f"{SCRIPT.parent}:{path}"})
+    assert beside.out.splitlines()[-1] == f"ready: pytest{end}"
+    other = tmp_path / "pytest"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    elsewhere = dmaproof("doctor", env={"PATH": f"{tmp_path}:{path}"})
+    assert elsewhere.out.splitlines()[-1] == f"ready: {shlex.quote(str(SCRIPT.with_name('pytest')))}{end}"
 
 
 def test_without_driver_and_compiler_nothing_can_run(tmp_path: Path) -> None:

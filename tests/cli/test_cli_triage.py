@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.console import dmaproof
 
 MAILBOX = "DMAR: [DMA Write] Request device [04:00.0] fault addr f8139000 [fault reason 05] PTE Write access is not set"
@@ -55,11 +57,94 @@ def test_two_causes_give_two_verdicts() -> None:
 def test_events_that_nothing_explains_are_not_given_a_cause() -> None:
     said = dmaproof("triage", "-", stdin=NOISE.encode())
     assert said.status == 1
-    assert said.out.startswith("unattributed (possible): ")
+    assert said.out.startswith("unattributed: 1 event that no signature explains\n  | ")
+    assert NOISE in said.out
+    assert "failed" not in said.out
+    answer = json.loads(dmaproof("triage", "--json", "-", stdin=NOISE.encode()).out)
+    assert [verdict["signature"] for verdict in answer["verdicts"]] == ["unattributed"]
+    assert [event["xid"] for event in answer["unexplained"]] == [45]
+
+
+def test_faults_whose_own_lines_were_suppressed_are_events_too() -> None:
+    said = dmaproof("triage", "-", stdin=b"dmar_fault: 812 callbacks suppressed\n")
+    assert said.status == 1
+    assert said.out.startswith("unattributed: 1 event that no signature explains\n")
+
+
+def test_what_the_verdicts_leave_unexplained_is_listed() -> None:
+    log = f"DMAR: DRHD: handling fault status reg 3\n{MAILBOX}\n{NOISE}\n{NOISE}\n"
+    said = dmaproof("triage", "-", stdin=log.encode())
+    told = said.out.split("\n\n")
+    assert told[0].startswith("iommu-blocks-p2p-mailbox")
+    assert told[1].splitlines() == [
+        "not explained by any verdict:",
+        f"  | [           ?] xid 45 0000:04:00.0: {NOISE} (2 times)",
+    ]
+    answer = json.loads(dmaproof("triage", "--json", "-", stdin=log.encode()).out)
+    assert [event["text"] for event in answer["unexplained"]] == [NOISE, NOISE]
+    assert "not explained" not in dmaproof("triage", "-", stdin=MAILBOX.encode()).out
+
+
+def test_a_rig_of_another_machine_does_not_lose_the_verdict() -> None:
+    arguments = ("triage", "--json", "--rig", "virtual:hgx-h100", "-")
+    said = dmaproof(*arguments, stdin=MAILBOX.encode())
+    assert said.err == "dmaproof: 0000:04:00.0 is not a GPU of rig virtual:hgx-h100: is this the right rig?\n"
+    answer = json.loads(said.out)
+    assert [verdict["signature"] for verdict in answer["verdicts"]] == ["iommu-blocks-p2p-mailbox"]
+    assert answer["verdicts"][0]["confidence"] == "probable"
+    assert any("of the rig that was given" in spot for spot in answer["blind_spots"])
+
+
+AMD = "nvidia 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0010 address=0xf8139000 flags=0x0020]"
+UNDECODED = [
+    (AMD, "AMD-Vi faults"),
+    ("AMD-Vi: Completion-Wait loop timed out", "AMD-Vi faults"),
+    ("arm-smmu-v3 arm-smmu-v3.3.auto: event 0x10 received:", "arm-smmu faults"),
+    ("arm-smmu 5000000.iommu: Unhandled context fault: fsr=0x402, iova=0xf8139000", "arm-smmu faults"),
+    ("virtio_iommu virtio3: page fault from EP 8 at 0xf8139000 [W]", "virtio_iommu faults"),
+    ("pcieport 0000:00:01.0: AER: Multiple Corrected error message received from 0000:01:00.0", "PCIe AER errors"),
+    (
+        "nvidia 0000:01:00.0: PCIe Bus Error: severity=Uncorrected (Non-Fatal), type=Transaction Layer",
+        "PCIe AER errors",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "family"), UNDECODED)
+def test_fault_reports_that_are_not_decoded_are_no_silence(line: str, family: str) -> None:
+    note = f"not seen: 2 lines look like {family}, which this version does not decode"
+    log = f"[    1.000000] {line}\n[    2.000000] {line}\n".encode()
+    for command in ("triage", "decode"):
+        said = dmaproof(command, "-", stdin=log)
+        assert (said.status, said.err) == (1, "")
+        assert note in said.out.splitlines()
+        assert "nothing found" not in said.out
+        said = dmaproof(command, "--json", "-", stdin=log)
+        assert (said.status, said.err) == (1, f"dmaproof: {note}\n")
+
+
+def test_drivers_that_only_start_report_no_fault() -> None:
+    log = (
+        "AMD-Vi: Interrupt remapping enabled\narm-smmu-v3 arm-smmu-v3.0.auto: option mask 0x0\n"
+        "pcieport 0000:00:01.0: AER: enabled with IRQ 26\nvirtio_iommu virtio3: input address: 64 bits\n"
+    )
+    for command in ("triage", "decode"):
+        said = dmaproof(command, "-", stdin=log.encode())
+        assert (said.status, said.err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["triage", "decode"])
+@pytest.mark.parametrize("log", [b"", b"all is well\n", bytes(range(256)) * 100])
+def test_what_is_no_kernel_log_is_asked_about(command: str, log: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(log)
+    said = dmaproof(command, file)
+    assert said.status == 0
+    assert said.err == f"dmaproof: no kernel log line recognised in {file}: is it a kernel log?\n"
 
 
 def test_a_quiet_log_is_fine_and_says_what_it_cannot_show() -> None:
-    said = dmaproof("triage", "-", stdin=b"all is well\n")
+    said = dmaproof("triage", "-", stdin=b"[    1.000000] all is well\n")
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith("nothing found: no known event in 1 line")
     assert "only a log was read" in said.out
@@ -73,6 +158,9 @@ def test_lost_faults_are_a_blind_spot() -> None:
 
 
 def test_a_fault_storm_is_told_in_few_lines() -> None:
-    said = dmaproof("triage", "-", stdin=f"{MAILBOX}\n".encode() * 3000)
+    once = dmaproof("triage", "-", stdin=f"{MAILBOX}\n".encode() * 3000)
+    assert once.out.count(MAILBOX) == 1
+    log = "".join(MAILBOX.replace("f8139000", f"{0xF8139000 + offset:x}") + "\n" for offset in range(3000))
+    said = dmaproof("triage", "-", stdin=log.encode())
     assert len(said.out.splitlines()) < 20
     assert "and 2995 more" in said.out

@@ -112,7 +112,7 @@ def rigs(draw: st.DrawFn) -> Rig:
             "name": draw(WORDS),
             "kind": draw(st.sampled_from(["host", "virtual", "lab"])),
             "description": draw(st.text()),
-            "deadline": {"workload_s": draw(st.floats(min_value=1e-3, max_value=1e6))},
+            "deadline": {"workload_s": draw(st.floats(min_value=0.01, max_value=86400))},
             "node": {draw(WORDS): node},
         }
     )

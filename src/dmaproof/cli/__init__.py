@@ -32,6 +32,17 @@ COMMANDS = {
 }
 
 
+class Command(click.Command):
+    """A command that names the first argument too many."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest:
+            raise click.UsageError(f"unexpected argument {rest[0]!r}")
+        return rest
+
+
 class _Commands(click.Group):
     """The commands of COMMANDS, each ``dmaproof.cli.NAME``'s ``command``."""
 
@@ -82,7 +93,7 @@ def _status(arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        return _complain(error.format_message(), USAGE)
+        return _complain(_in_our_voice(error.format_message()), USAGE)
     except DmaproofError as error:
         return _complain(str(error), USAGE)
     except OSError as error:
@@ -101,6 +112,11 @@ def _run(arguments: list[str]) -> int:
 def findings() -> None:
     """Called by a command that found something: it ends with status 1, after all it has to say."""
     click.get_current_context().meta[__name__] = FINDINGS
+
+
+def _in_our_voice(message: str) -> str:
+    """click's own messages begin with a capital letter and may end with a full stop; ours do neither."""
+    return message[:1].lower() + message[1:].rstrip(".")
 
 
 def _complain(message: str, status: int) -> int:

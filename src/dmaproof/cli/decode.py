@@ -7,26 +7,31 @@ from collections import Counter
 
 import click
 
-from dmaproof.cli import findings
+from dmaproof.cli import Command, findings
 from dmaproof.cli.logs import log_argument, readable, reading, tally
-from dmaproof.evidence.decode import LogDecoder, event_json
+from dmaproof.cli.undecoded import LogReader
+from dmaproof.evidence.decode import event_json
 
 
-@click.command("decode")
+@click.command("decode", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an event.")
 @log_argument
 def command(as_json: bool, log: str) -> None:
     """Decode the IOMMU faults, Xids and the like of a kernel log.
 
     LOG is a file (dmesg, journal, syslog, /dev/kmsg, serial console), or - for standard input. Lines that are none of
-    these are counted. Exit status: 0 no event, 1 events, 2 LOG cannot be read.
+    these are counted; fault reports of families that are not decoded yet are named (with --json on standard error).
+    Exit status: 0 no event, 1 events or such reports, 2 LOG cannot be read.
     """
-    decoder, kinds = LogDecoder(), Counter[str]()
+    reader, kinds = LogReader(), Counter[str]()
     with reading(log) as stream:
-        for event in decoder.run(stream):
+        for event in reader.run(stream):
             kinds[event.kind] += 1
             click.echo(json.dumps(event_json(event)) if as_json else readable(event))
     if not as_json:
-        click.echo(tally(kinds, decoder.lines, decoder.unknown))
-    if kinds:
+        click.echo(tally(kinds, reader.decoder.lines, reader.decoder.unknown))
+    for note in reader.notes():
+        click.echo(f"dmaproof: {note}" if as_json else note, err=as_json)
+    reader.warn_if_no_log(log)
+    if kinds or reader.undecoded:
         findings()

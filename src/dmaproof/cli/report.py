@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from dmaproof.cli import findings
+from dmaproof.cli import Command, findings
 from dmaproof.errors import UsageError
 from dmaproof.report.html import write_html
 from dmaproof.report.loaded import Record
@@ -17,7 +17,7 @@ from dmaproof.report.summary import print_summary
 _LATEST = Path("reports/runs/latest")
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 def command(run: Path | None) -> None:
     """Write report.html of a run again from its record, and print the summary.

@@ -6,13 +6,14 @@ import json
 
 import click
 
+from dmaproof.cli import Command
 from dmaproof.cli.logs import one_line
 from dmaproof.rig import load
 from dmaproof.rig.host import resolve
 from dmaproof.rig.model import Rig
 
 
-@click.command("rigs")
+@click.command("rigs", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.argument("name", required=False)
 def command(as_json: bool, name: str | None) -> None:
