@@ -73,7 +73,7 @@ def test_auto_takes_a_machine_whose_gpus_have_a_dead_driver(machine: MachineTree
     rig, notes = resolve("auto", root=machine.root)
     assert rig.id == "host"
     assert [gpu.bdf for gpu in rig.node["host"].gpus] == ["0000:17:00.0"]
-    assert notes[0].startswith("rig host: 1 NVIDIA GPUs on the PCI bus, though NVML does not answer")
+    assert notes[0].startswith("rig host: the PCI bus has NVIDIA GPUs (1), though NVML does not answer")
 
 
 def test_auto_is_virtual_where_every_gpu_is_a_guests(machine: MachineTree) -> None:

@@ -68,6 +68,6 @@ def _auto(deadline_s: float, root: Path) -> Discovery:
             reasons = "; ".join([silent, *left_out(owner)])
             note = f"rig {FALLBACK}: {reasons}, so no real GPU is tested; --rig=host tests this machine as it is"
             return Discovery(load.load(FALLBACK), (note,))
-        why = f"{on_bus} NVIDIA GPUs on the PCI bus, though {silent}; --rig={FALLBACK} needs no GPU"
+        why = f"the PCI bus has NVIDIA GPUs ({on_bus}), though {silent}; --rig={FALLBACK} needs no GPU"
     rig, notes = describe(root, functions, answer, iommu.snapshot(root))
     return Discovery(rig, (f"rig host: {why}", *notes))
