@@ -130,9 +130,10 @@ for one in (0, 1):
         ok(cu.cuCtxEnablePeerAccess(contexts[1 - one], 0))
 memory = [(use(one), ok(cu.cuMemAlloc(n)))[1] for one in (0, 1)]
 use(0); flag = ok(cu.cuMemHostAlloc(8, 3)); words = view(flag, 8, ctypes.c_uint32); words[:] = 0
+modules = [(use(one), kernels("sm_90"))[1] for one in (0, 1)]  # before anything is held: loading waits
 for one in (0, 1):
     owner = one if other_way else 0
-    use(owner); module = kernels("sm_90"); stream = ok(cu.cuStreamCreate(1))
+    use(owner); module = modules[owner]; stream = ok(cu.cuStreamCreate(1))
     start, end = ok(cu.cuEventCreate(0)), ok(cu.cuEventCreate(0))
     if one == 1:  # work that nobody has waited for: this stream comes to its hold later than the other
         ok(cu.cuMemcpyPeerAsync(memory[1 - owner], contexts[1 - owner], memory[owner], contexts[owner], n, stream))

@@ -135,3 +135,13 @@ thread = threading.Thread(target=other); thread.start(); thread.join()
 print(json.dumps(seen + [int(ok(cu.cuCtxGetDevice()))]))
 """
     ) == [0, 1, 0]
+
+
+def test_loading_a_module_waits_for_what_runs_in_its_context(hgx: Machine) -> None:
+    assert hgx.out(
+        f"""{START}
+stream = ok(cu.cuStreamCreate(1)); hold(stream, 300_000_000); begin = time.monotonic()
+kernels("sm_90")
+print(json.dumps([time.monotonic() - begin > 0.25, int(words[1])]))
+"""
+    ) == [True, 1]

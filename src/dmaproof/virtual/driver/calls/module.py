@@ -26,14 +26,22 @@ _ATTRIBUTES = {
 
 @call("cuModuleLoadData", "pp")
 def cu_module_load_data(target: int, image: int) -> None:
-    put_u64(target, load(driver(), image).handle)
+    _load_into_context(target, image)
+
+
+def _load_into_context(target: int, image: int) -> None:
+    """Loading code may need the context to be idle (CUDA C++ Programming Guide, lazy loading, concurrent execution).
+    Here it always does: a program that loads behind a kernel that waits for it must be found out."""
+    module = load(driver(), image)
+    driver().synchronize_context(driver().context())
+    put_u64(target, module.handle)
 
 
 @call("cuModuleLoadDataEx", "ppIpp")
 def cu_module_load_data_ex(target: int, image: int, noptions: int, options: int, values: int) -> None:
     """JIT options are hints to a compiler that is not there; options that promise output are refused."""
     _refuse_options(noptions, options, values)
-    put_u64(target, load(driver(), image).handle)
+    _load_into_context(target, image)
 
 
 def _refuse_options(noptions: int, _options: int, _values: int) -> None:
