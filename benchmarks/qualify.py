@@ -15,11 +15,11 @@ def run() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         alone, one = _suites(Path(folder), "alone")
         shared, two = _suites(Path(folder), "shared", "-n", "2")
-    tests = timed_command("-m", "pytest", "tests", "-q", repeat=1)
+    tests = timed_command("-m", "pytest", "tests", "-q", "-n", "2", repeat=1)
     return [
         Figure("suites on virtual:hgx-h100", "s", alone, GOAL_S, f"{len(one)} tests"),
         Figure("suites on virtual:hgx-h100, -n 2", "s", shared, GOAL_S, _sameness(one == two)),
-        Figure("the library's own tests", "s", tests, TESTS_GOAL_S),
+        Figure("the library's own tests, -n 2", "s", tests, TESTS_GOAL_S),
     ]
 
 
