@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,16 @@ def test_an_observer_that_dies_is_a_blind_spot_of_the_run(start: Start) -> None:
     record = started.finish().record
     told = [line.text for line in record.evidence if line.test is None and line.what == "blind-spot"]
     assert any("NVML" in text for text in told), told
+
+
+def test_after_a_failure_work_goes_on_in_a_fresh_process(run_suites: RunSuites) -> None:
+    plugin = ("-p", "tests.run.plugins.worker_pids", "-s")
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "-k", "local_copy", *plugin)
+    pids = [(test, int(pid)) for test, pid in re.findall(r"worker of \S+\[(\S+)\]: (\d+)", run.output)]
+    outcomes = {test.partition("[")[2].rstrip("]"): outcome for test, outcome in run.outcomes.items()}
+    assert len(pids) >= 2
+    for (before, old), (_, new) in pairwise(pids):
+        assert (old == new) == (outcomes[before] == "passed"), pids
 
 
 def test_a_test_whose_process_dies_is_in_the_record(start: Start) -> None:
