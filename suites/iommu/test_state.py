@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from dmaproof.pci import iommu
+from dmaproof.pci.iommu_state import Hop
 from dmaproof.rig.model import Node
 from fixtures.evidence import NoteEvidence
 from fixtures.pairs import End
@@ -50,12 +52,7 @@ def test_gpu_is_alone_in_its_group(gpu: End, run: Run) -> None:
 def test_every_path_is_readable(node_root: Path, note_evidence: NoteEvidence) -> None:
     """ACS and ATS of every function of every endpoint's path are kept as evidence: GPUs, NICs, drives alike."""
     state = iommu.snapshot(node_root)
-    hops = {hop.bdf: hop for path in state.paths for hop in path.hops}
-    for hop in hops.values():
-        note_evidence("pci", "pci-path", f"{hop.bdf}: ACS {hop.acs_text}, ATS {hop.ats_text}")
-    unread = [hop.bdf for hop in hops.values() if not hop.readable]
-    if unread:
-        pytest.skip(f"config space of {', '.join(unread)} unreadable beyond 64 bytes: ACS and ATS unknown")
+    keep_or_skip({hop.bdf: hop for path in state.paths for hop in path.hops}.values(), note_evidence)
 
 
 @pytest.mark.catches("acs")
@@ -65,8 +62,13 @@ def test_gpu_path_is_readable(gpu: End, run: Run, note_evidence: NoteEvidence) -
     state = iommu.snapshot(run.nodes[gpu.node.name].root)
     path = next((one for one in state.paths if one.endpoint == gpu.gpu.bdf), None)
     assert path is not None, f"{gpu.gpu.bdf} is not on the bus"
-    for hop in path.hops:
+    keep_or_skip(path.hops, note_evidence)
+
+
+def keep_or_skip(hops: Collection[Hop], note_evidence: NoteEvidence) -> None:
+    """Keep what each function says; skip, with the reason, where some of them may not be read."""
+    for hop in hops:
         note_evidence("pci", "pci-path", f"{hop.bdf}: ACS {hop.acs_text}, ATS {hop.ats_text}")
-    unread = [hop.bdf for hop in path.hops if not hop.readable]
+    unread = [hop.bdf for hop in hops if not hop.readable]
     if unread:
         pytest.skip(f"config space of {', '.join(unread)} unreadable beyond 64 bytes (needs root): ACS and ATS unknown")

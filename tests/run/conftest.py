@@ -104,6 +104,15 @@ def run_suites(start: Start) -> RunSuites:
     return lambda *args, **more: start(*args, **more).finish()
 
 
+def assert_interrupted_with_reports(run: Finished) -> None:
+    """The run was ended early, says so, and is reported all the same."""
+    assert run.status == 2
+    assert run.record.end is not None
+    assert run.record.end.note == "interrupted"
+    assert run.folder is not None
+    assert (run.folder / "report.html").is_file()
+
+
 @pytest.fixture
 def nothing_left(tmp_path: Path) -> Left:
     """Says which processes, of whatever parent, still have to do with a run or the test's folder."""

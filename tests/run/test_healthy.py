@@ -17,6 +17,8 @@ def test_a_healthy_rig_passes_and_names_nothing(name: str, run_suites: RunSuites
     run = run_suites("suites", f"--rig={name}")
     assert run.status == 0, run.output
     assert run.record.whole
+    assert run.folder is not None
+    assert run.record.start.run.startswith(f"{run.folder.name}-"), "what a run holds must be traceable to its report"
     assert run.signatures == set()
     assert set(run.outcomes.values()) <= {"passed", "skipped"}
     assert "passed" in run.outcomes.values()

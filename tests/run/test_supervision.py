@@ -16,7 +16,7 @@ import pytest
 from dmaproof.measurement import Measurement
 from fixtures.measure import reaches
 from fixtures.pairs import chosen_pairs
-from tests.run.conftest import RunSuites, Start, Started
+from tests.run.conftest import RunSuites, Start, Started, assert_interrupted_with_reports
 
 
 def test_a_fault_of_the_tests_gpu_fails_it_though_its_work_succeeded(run_suites: RunSuites) -> None:
@@ -89,11 +89,7 @@ def test_terminated_by_a_scheduler(start: Start) -> None:
     started.wait_for("PASSED")
     started.signal(signal.SIGTERM)
     run = started.finish()
-    assert run.status == 2
-    assert run.record.end is not None
-    assert run.record.end.note == "interrupted"
-    assert run.folder is not None
-    assert (run.folder / "report.html").is_file()
+    assert_interrupted_with_reports(run)
 
 
 def test_pairs_of_a_small_rig_are_all_of_them() -> None:

@@ -23,7 +23,7 @@ def run_folder(base: Path, rig_id: str, now: datetime) -> Path:
     ``base`` is the folder of runs (``reports/runs``), made if missing; ``now`` is aware of its time zone. A second run
     of the same second gets ``-2`` behind its name. Raises ReportError, and then leaves no folder.
     """
-    name = f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}-{slug(rig_id)}"
+    name = folder_name(rig_id, now)
     try:
         base.mkdir(parents=True, exist_ok=True)
         folder = _first_free(base, name)
@@ -39,6 +39,11 @@ def run_folder(base: Path, rig_id: str, now: datetime) -> Path:
         _take_back(folder)
         raise
     return folder
+
+
+def folder_name(rig_id: str, now: datetime) -> str:
+    """``<UTC time>-<rig>``, as ``run_folder`` asks for it first."""
+    return f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}-{slug(rig_id)}"
 
 
 def _first_free(base: Path, name: str) -> Path:
