@@ -74,7 +74,8 @@ def decode_whole(stream: Iterable[bytes]) -> Decoded:
 
 _ORDER = (
     "kind", "family", "time", "bdf", "address", "access", "reason", "event", "stage", "pasid", "xid", "pid", "process",
-    "gpu_instance", "channel", "engine", "va", "fault_type", "access_type", "caused_by", "count", "overflow", "text",
+    "gpu_instance", "compute_instance", "channel", "engine", "va", "fault_type", "access_type", "caused_by", "count",
+    "overflow", "severity", "duration_s", "driver", "text",
 )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ Kind = Literal[
     "p2pdma",
     "ats-setup",
     "hung-task",
+    "bar",
+    "link",
 ]
 Family = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "nvidia", "pcie"]
 
@@ -25,7 +27,10 @@ Family = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "nvidia", "
 class Event:
     """One event, whatever the number of lines it took. Addresses are integers, BDFs ``dddd:bb:dd.f``.
 
-    ``time`` is the line's own time stamp in seconds (kernel clock), or None. ``text`` is what was decoded.
+    ``time`` is the line's own time stamp in seconds (kernel clock), or None. ``text`` is what was decoded. ``severity``
+    is that of AER (correctable, nonfatal, fatal) and NVLink events; ``event`` names the error as its source spells it
+    (``F_TRANSLATION``, ``ACSViol,UnsupReq``); ``duration_s`` is how long a hung task had been blocked; ``driver`` is a
+    driver that the line names in place of a device.
     """
 
     kind: Kind
@@ -43,6 +48,7 @@ class Event:
     pid: int | None = None
     process: str | None = None
     gpu_instance: int | None = None
+    compute_instance: int | None = None
     channel: int | None = None
     engine: str | None = None
     va: int | None = None
@@ -51,3 +57,6 @@ class Event:
     caused_by: int | None = None
     count: int | None = None
     overflow: bool | None = None
+    severity: Literal["correctable", "nonfatal", "fatal"] | None = None
+    duration_s: float | None = None
+    driver: str | None = None

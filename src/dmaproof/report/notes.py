@@ -49,9 +49,9 @@ def blind_spots(record: Record) -> list[Alike]:
 
 
 def unmet(record: Record) -> tuple[str, ...]:
-    """Planted defects that no verdict names: the run proved nothing about them."""
+    """Planted defects (``ID`` or ``ID@SEED``) that no verdict names: the run proved nothing about them."""
     named = {verdict.signature for verdict in record.verdicts}
-    return tuple(one for one in dict.fromkeys(record.start.planted) if one not in named)
+    return tuple(one for one in dict.fromkeys(record.start.planted) if one.partition("@")[0] not in named)
 
 
 def moment(text: str) -> datetime | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.pci.addresses import NOTHING_KNOWN, AddressMap
 from dmaproof.rig.model import Node, Rig
 
 Confidence = Literal["certain", "probable", "possible"]
+F = TypeVar("F")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Case:
 
     ``evidence`` is the window in time order. ``session`` is everything observed before the window in the same run,
     for states that outlast the test that met them (a GPU lost an hour ago is still lost). ``endpoints`` are BDFs.
+    ``addresses`` is what is known of the node's bus addresses: by the machine, an archive of it, or the rig alone.
     """
 
     test: str
@@ -40,9 +43,14 @@ class Case:
     session: tuple[Evidence, ...] = ()
     allocations: tuple[Allocation, ...] = ()
     watched: tuple[str, ...] = ()
+    addresses: AddressMap = NOTHING_KNOWN
 
     def of_kind(self, *kinds: str) -> tuple[Evidence, ...]:
         return tuple(one for one in self.evidence if one.kind in kinds)
+
+    def facts(self, kind: type[F]) -> tuple[tuple[Evidence, F], ...]:
+        """The evidence of the window whose fact is a ``kind``, each with its fact."""
+        return tuple((one, one.fact) for one in self.evidence if isinstance(one.fact, kind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

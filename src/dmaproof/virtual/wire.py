@@ -39,10 +39,13 @@ class Dma:
 class DmaOutcome:
     """``lands``: the data arrives. ``dropped``: the engine completes, the data is gone. ``mirrored``: the engine
     completes, the data sits where only the writer sees it. ``never``: the engine does not complete. ``lost``: the
-    device does not answer. Rates are those of the path taken, for the modelled clock.
+    device does not answer. ``failed``: the context ends with ``code`` (a CUresult's name without ``CUDA_ERROR_``).
+    ``stuck``: the call into the kernel driver does not return; its thread waits there, uninterruptibly (state D).
+    Rates are those of the path taken, for the modelled clock.
     """
 
-    effect: Literal["lands", "dropped", "mirrored", "never", "lost"]
+    effect: Literal["lands", "dropped", "mirrored", "never", "lost", "failed", "stuck"]
+    code: str = ""
     bandwidth_GBps: float = 0.0
     latency_ns: float = 0.0
 
@@ -67,9 +70,11 @@ class PageFault:
 class FaultOutcome:
     """``served``: pages are mapped, at the cost of ``duration_ns``. ``replaying``: the fault is replayed without end
     and the channel never goes on. ``fatal``: the channel is torn down. ``lost``: the device does not answer.
+    ``unserved``: nobody looks at the fault. ``failed`` and ``stuck`` as in DmaOutcome.
     """
 
-    effect: Literal["served", "replaying", "fatal", "lost"]
+    effect: Literal["served", "replaying", "fatal", "lost", "unserved", "failed", "stuck"]
+    code: str = ""
     duration_ns: float = 0.0
 
 
@@ -84,6 +89,30 @@ class Inquiry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
     state: Literal["present", "lost"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkup:
+    """What does the driver know of ``gpu``'s health and links?"""
+
+    op: Literal["checkup"] = "checkup"
+    gpu: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """``recovery_action`` is NVML's number; ``generation`` and ``width`` are the PCIe link's now, None where the rig
+    declares no link; ``nvlinks_down`` are link numbers; ``nvlink_errors`` has crc, replay and recovery counts."""
+
+    recovery_action: int
+    remap_pending: bool
+    remap_failed: bool
+    ecc_uncorrectable: int
+    pcie_replays: int
+    generation: int | None
+    width: int | None
+    nvlinks_down: tuple[int, ...]
+    nvlink_errors: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,23 +1,17 @@
-"""The signatures, one a module. Each has an ``ID`` (a public contract) and ``match(case) -> Verdict | None``.
+"""The signatures, one a module; each has a ``SIGNATURE`` (dmaproof.triage.signature).
 
-A signature looks only at what a real machine shows. Order does not matter: confidence ranks verdicts.
+Order does not matter: floors decide who looks first, confidence ranks verdicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from dmaproof.triage.signature import Signature
 from dmaproof.triage.signatures import ats_stage2_hole, gpu_lost, iommu_blocks_p2p_mailbox, unattributed
-from dmaproof.triage.verdict import Case, Verdict
 
-Match = Callable[[Case], Verdict | None]
-
-SIGNATURES: tuple[Match, ...] = (
-    gpu_lost.match,
-    iommu_blocks_p2p_mailbox.match,
-    ats_stage2_hole.match,
+SIGNATURES: tuple[Signature, ...] = (
+    gpu_lost.SIGNATURE,
+    iommu_blocks_p2p_mailbox.SIGNATURE,
+    ats_stage2_hole.SIGNATURE,
 )
 
-FALLBACK: Callable[[Case], Verdict] = unattributed.conclude
-
-IDS = (gpu_lost.ID, iommu_blocks_p2p_mailbox.ID, ats_stage2_hole.ID, unattributed.HANG_ID, unattributed.ID)
+IDS = (*(one.id for one in SIGNATURES), unattributed.HANG_ID, unattributed.ID)

@@ -8,9 +8,9 @@ fault and logs Xid 31, FAULT_PTE ACCESS_TYPE_VIRT_WRITE (_READ where a read met 
 from __future__ import annotations
 
 from dmaproof.evidence.evidence import Evidence
-from dmaproof.triage.verdict import Case, Confidence, Verdict
+from dmaproof.triage.signature import Finding, Signature
+from dmaproof.triage.verdict import Case, Confidence
 
-ID = "ats-stage2-hole"
 _MMU_FAULT = 31
 _REMEDY = (
     "Check that every BAR and coherent-memory range of the GPU is in the IOMMU's stage-2 tables (QEMU: trace "
@@ -19,7 +19,7 @@ _REMEDY = (
 )
 
 
-def match(case: Case) -> Verdict | None:
+def _match(case: Case) -> Finding | None:
     """Needs a hang on an ATS node, and either sign: counters that climb with no page moving, or the Xid on cancel."""
     if case.node.addressing != "ats" or not case.of_kind("hang"):
         return None
@@ -28,14 +28,11 @@ def match(case: Case) -> Verdict | None:
     inside = tuple(one for one in cancelled if _in_own_memory(one, case))
     if not climbing and not inside:
         return None
-    return Verdict(
-        signature=ID,
+    return Finding(
         confidence=_confidence(bool(climbing), bool(inside)),
         summary=_summary(climbing, inside),
         evidence=(*case.of_kind("hang"), *climbing, *cancelled),
         blind_spots=() if cancelled else ("no Xid 31 was seen after the worker was stopped",),
-        remedy=_REMEDY,
-        references=('NVIDIA/QEMU: revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions"',),
     )
 
 
@@ -73,3 +70,14 @@ def _summary(climbing: tuple[Evidence, ...], inside: tuple[Evidence, ...]) -> st
     if inside and inside[0].event is not None:
         parts.append(f"the fault that was cancelled is at {inside[0].event.va:#x}, in the test's own memory")
     return "; ".join(parts)
+
+
+SIGNATURE = Signature(
+    id="ats-stage2-hole",
+    title="Device memory is missing from stage 2: a migration by ATS faults, is replayed, and faults again, for ever.",
+    needs="a hang on an ATS node with fault counters that climb while no page moves, or Xid 31 FAULT_PTE on cancel.",
+    excludes="counters of other GPUs, and faults outside the test's own memory.",
+    remedy=_REMEDY,
+    references=('NVIDIA/QEMU: revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions"',),
+    match=_match,
+)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dmaproof.evidence.evidence import Evidence
-from dmaproof.triage.verdict import Case, Verdict
+from dmaproof.triage.signature import Finding, Signature
+from dmaproof.triage.verdict import Case
 
-ID = "gpu-lost"
 _FALLEN_OFF = 79
 _REMEDY = (
     "Drain the machine and power it off fully (a warm reset seldom brings the GPU back); then check its power, riser "
@@ -15,7 +15,7 @@ _REMEDY = (
 )
 
 
-def match(case: Case) -> Verdict | None:
+def _match(case: Case) -> Finding | None:
     """A loss outlasts the test that met it: what the run saw before counts where the test uses that GPU."""
     now = list(_losses(case.evidence))
     before = [one for one in _losses(case.session) if _bdf(one) in case.endpoints]
@@ -24,17 +24,10 @@ def match(case: Case) -> Verdict | None:
         return None
     gone = sorted({_bdf(one) or "a GPU" for one in signs})
     kinds = {one.kind for one in (*now, *before)}
-    return Verdict(
-        signature=ID,
+    return Finding(
         confidence="certain" if len(kinds) > 1 or "config-space" in kinds else "probable",
         summary=f"{', '.join(gone)} fell off the bus" + ("" if now else " earlier in this run"),
         evidence=tuple(now + before),
-        blind_spots=(),
-        remedy=_REMEDY,
-        references=(
-            "https://docs.nvidia.com/deploy/xid-errors/",
-            "open-gpu-kernel-modules nverror.h: ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS",
-        ),
     )
 
 
@@ -54,3 +47,17 @@ def _losses(evidence: Iterable[Evidence]) -> Iterable[Evidence]:
 def _bdf(one: Evidence) -> str | None:
     bdf = one.event.bdf if one.event is not None else one.data.get("bdf")
     return bdf if isinstance(bdf, str) else None
+
+
+SIGNATURE = Signature(
+    id="gpu-lost",
+    title="A GPU is no longer on the bus.",
+    needs="Xid 79, the kernel's line of a lost device, or configuration space that reads all ones.",
+    excludes="nothing",
+    remedy=_REMEDY,
+    references=(
+        "https://docs.nvidia.com/deploy/xid-errors/",
+        "open-gpu-kernel-modules nverror.h: ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS",
+    ),
+    match=_match,
+)

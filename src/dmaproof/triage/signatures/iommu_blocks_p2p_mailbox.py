@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.rig.model import Node
-from dmaproof.triage.verdict import Case, Confidence, Verdict
+from dmaproof.triage.signature import Finding, Signature
+from dmaproof.triage.verdict import Case, Confidence
 
-ID = "iommu-blocks-p2p-mailbox"
 OFFSET = 0x139000
 _PAGE = 0x1000
 _BAR0_ALIGNMENT = 1 << 24  # BAR0 of NVIDIA GPUs is 16 MiB, so its address leaves the low 24 bits to the offset
@@ -40,15 +40,15 @@ class _Hit:
     owner: str | None
 
 
-def match(case: Case) -> Verdict | None:
+def _match(case: Case) -> Finding | None:
     """Named for write faults of one GPU at another's mailbox page, in the window or, for a hang whose own lines the
     kernel's rate limit may have eaten, earlier in the run by the same requester."""
     hits = _hits(case.evidence, case.node)
     if hits:
-        return _verdict(hits, "certain" if all(hit.owner for hit in hits) else "probable")
+        return _finding(hits, "certain" if all(hit.owner for hit in hits) else "probable")
     earlier = [hit for hit in _hits(case.session, case.node) if hit.requester in case.endpoints]
     if earlier and case.of_kind("hang"):
-        return _verdict(earlier[-3:], "probable")
+        return _finding(earlier[-3:], "probable")
     return None
 
 
@@ -76,17 +76,13 @@ def _owner(address: int, requester: str | None, node: Node) -> str | None:
     return None
 
 
-def _verdict(hits: list[_Hit], confidence: Confidence) -> Verdict:
+def _finding(hits: list[_Hit], confidence: Confidence) -> Finding:
     routes = sorted({(hit.requester or "an unnamed device", hit.owner, hit.address & -_PAGE) for hit in hits}, key=str)
     told = "; ".join(f"{requester} writing {_place(owner, address)}" for requester, owner, address in routes)
-    return Verdict(
-        signature=ID,
+    return Finding(
         confidence=confidence,
         summary=f"the IOMMU refused GPUDirect's mailbox writes: {told}",
         evidence=tuple(hit.fault for hit in hits),
-        blind_spots=(),
-        remedy=_REMEDY,
-        references=_REFERENCES,
     )
 
 
@@ -94,3 +90,14 @@ def _place(owner: str | None, address: int) -> str:
     if owner is None:
         return f"{address:#x}, which is BAR0+{OFFSET:#x} of any GPU whose BAR0 is at {address - OFFSET:#x}"
     return f"{address:#x} = BAR0+{OFFSET:#x} of {owner}"
+
+
+SIGNATURE = Signature(
+    id="iommu-blocks-p2p-mailbox",
+    title="The IOMMU refuses writes to GPUDirect's mailbox: peer transfers never get set up.",
+    needs="a write fault of one GPU at BAR0 + 0x139000 of another.",
+    excludes="faults of requesters that are no GPU, and of a GPU at its own BAR0.",
+    remedy=_REMEDY,
+    references=_REFERENCES,
+    match=_match,
+)

@@ -62,7 +62,7 @@ async def _live(root: Path, name: str, planted: list[str]) -> None:
     for text, bdf in boot_lines(machine.node):
         log.write(text, bdf=bdf)
     for one in planted:
-        plants.module(one).plant(machine)
+        plants.plant(one, machine)
     display = Display(root, machine)
     display.boot()
     server = Server(machine, display)

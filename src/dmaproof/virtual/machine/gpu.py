@@ -6,25 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dmaproof.rig.model import Gpu
+from dmaproof.virtual.machine.link import Link
 from dmaproof.virtual.machine.uvm import FaultBuffer
 
 MAILBOX_OFFSET = 0x139000
 """Where in BAR0 peers find the registers that set up and synchronise transfers (NVIDIA, vfio-users 2017)."""
-
-
-@dataclass(slots=True)
-class Link:
-    """The PCIe link of a GPU. ``transfers_left`` is how many transfers it still stands; None is any number."""
-
-    up: bool = True
-    transfers_left: int | None = None
-
-    def carry(self) -> bool:
-        """One transfer goes over the link; whether it got through. A link that went down stays down."""
-        if self.transfers_left is not None:
-            self.transfers_left -= 1
-            self.up = self.up and self.transfers_left >= 0
-        return self.up
 
 
 @dataclass(slots=True)
@@ -44,6 +30,24 @@ class Handshake:
 
 
 @dataclass(slots=True)
+class Health:
+    """What the driver keeps of a GPU's health; ``recovery_action`` is NVML_FI_DEV_GET_GPU_RECOVERY_ACTION's number."""
+
+    recovery_action: int = 0
+    remap_pending: bool = False
+    remap_failed: bool = False
+    ecc_uncorrectable: int = 0
+
+
+@dataclass(slots=True)
+class Nvlinks:
+    """A GPU's NVLinks: which are down, and the error counters of each (``crc``, ``replay``, ``recovery``)."""
+
+    down: set[int] = field(default_factory=set)
+    errors: dict[str, int] = field(default_factory=lambda: {"crc": 0, "replay": 0, "recovery": 0})
+
+
+@dataclass(slots=True)
 class GpuModel:
     """``rig`` is what the rig declares. ``coherent`` is where the node sees this GPU's memory, on coherent links."""
 
@@ -51,6 +55,8 @@ class GpuModel:
     minor: int
     coherent: range | None = None
     link: Link = field(default_factory=Link)
+    health: Health = field(default_factory=Health)
+    nvlinks: Nvlinks = field(default_factory=Nvlinks)
     engines: dict[Literal["ce", "sm"], Engine] = field(default_factory=lambda: {"ce": Engine(), "sm": Engine()})
     faults: FaultBuffer = field(default_factory=FaultBuffer)
     waiting: list[Handshake] = field(default_factory=list)

@@ -121,7 +121,7 @@ def _params(machine: Machine) -> str:
         "NvLinkDisable": 0,
         "EnableGpuFirmware": 18,
         "EnableResizableBar": 0,
-        "DmaRemapPeerMmio": int(machine.nvrm.dma_remap_peer_mmio),
+        "DmaRemapPeerMmio": int(machine.peermap.dma_remap_peer_mmio),
         "GrdmaPciTopoCheckOverride": 0,
     }
     words = ("CoherentGPUMemoryMode", "RegistryDwords", "RegistryDwordsPerDevice", "RmMsg", "GpuBlacklist")

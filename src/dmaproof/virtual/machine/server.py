@@ -16,7 +16,7 @@ from typing import Any
 from dmaproof.virtual.machine.display import PERIOD_S
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.machine.nvrm import Process
-from dmaproof.virtual.wire import Dma, GpuEvent, Hello, Inquiry, PageFault, Watch, Welcome
+from dmaproof.virtual.wire import Checkup, Dma, GpuEvent, Hello, Inquiry, PageFault, Watch, Welcome
 
 SOCKET = "run/machine.sock"
 _FIRST_CHANNEL = 8
@@ -96,6 +96,8 @@ class Server:
             return asdict(self._machine.fault(client, PageFault(**request), now_s))
         if op == "inquiry":
             return asdict(self._machine.inquire(Inquiry(**request).gpu))
+        if op == "checkup":
+            return asdict(self._machine.checkup(Checkup(**request).gpu))
         raise ValueError(f"unknown op {op!r}")
 
     def _hello(self, client: int, hello: Hello) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Planted defects: each a cause in the machine's model, from which lost writes, hangs, counters and log lines follow.
 
-A plant is a module with ``ID``, ``applies(node)`` (None, or why it makes no sense there) and ``plant(machine)``.
+A plant is a module with ``ID``, ``applies(node)`` (None, or why it makes no sense there) and
+``plant(machine, chance)``. ``--plant`` takes ``ID``, or ``ID@SEED`` for another GPU, pair or moment than the usual one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from dmaproof.errors import UsageError
@@ -12,6 +14,7 @@ from dmaproof.nearest import did_you_mean
 from dmaproof.rig.model import Node, Rig
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.plants import ats_stage2_hole, gpu_lost, iommu_blocks_p2p_mailbox, unattributed_hang
+from dmaproof.virtual.plants.chance import Chance
 
 
 class Plant(Protocol):
@@ -21,7 +24,7 @@ class Plant(Protocol):
 
     def applies(self, node: Node) -> str | None: ...
 
-    def plant(self, machine: Machine) -> None: ...
+    def plant(self, machine: Machine, chance: Chance) -> None: ...
 
 
 _PLANTS = {
@@ -35,18 +38,36 @@ def ids() -> list[str]:
     return sorted(_PLANTS)
 
 
-def module(word: str) -> Plant:
-    """The plant called ``word``. Raises UsageError with the nearest one."""
-    if word not in _PLANTS:
-        raise UsageError(f"unknown plant {word!r}: {did_you_mean(word, _PLANTS)}")
-    return _PLANTS[word]
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of ``--plant``."""
+
+    id: str
+    seed: int | None
+
+
+def parse(word: str) -> Word:
+    """``ID`` or ``ID@SEED``. Raises UsageError with the nearest plant, or for a seed that is no number."""
+    name, at, seed = word.partition("@")
+    if name not in _PLANTS:
+        raise UsageError(f"unknown plant {name!r}: {did_you_mean(name, _PLANTS)}")
+    if at and not (seed.isascii() and seed.isdecimal()):
+        raise UsageError(f"plant {word!r}: a seed is a number, as in {name}@7")
+    return Word(name, int(seed) if at else None)
+
+
+def plant(word: str, machine: Machine) -> None:
+    """Plant what ``word`` says in ``machine``."""
+    parsed = parse(word)
+    _PLANTS[parsed.id].plant(machine, Chance(parsed.seed))
 
 
 def by_node(rig: Rig, words: tuple[str, ...]) -> dict[str, list[str]]:
     """Which of ``words`` to plant on each node of ``rig``. Raises UsageError for one that fits none of them."""
     chosen: dict[str, list[str]] = {node.name: [] for node in rig.nodes}
     for word in dict.fromkeys(words):
-        reasons = {node.name: module(word).applies(node) for node in rig.nodes}
+        module = _PLANTS[parse(word).id]
+        reasons = {node.name: module.applies(node) for node in rig.nodes}
         fitting = [name for name, reason in reasons.items() if reason is None]
         if not fitting:
             reason = next(iter(reasons.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.machine import Machine
+from dmaproof.virtual.plants.chance import Chance
 
 ID = "ats-stage2-hole"
 
@@ -16,6 +17,6 @@ def applies(node: Node) -> str | None:
     return None
 
 
-def plant(machine: Machine) -> None:
+def plant(machine: Machine, _chance: Chance) -> None:
     coherent = [gpu.coherent for gpu in machine.gpus.values() if gpu.coherent is not None]
     machine.iommu.stage2 = [one for one in machine.iommu.stage2 if one not in coherent]

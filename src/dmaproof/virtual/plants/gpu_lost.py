@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.machine import Machine
+from dmaproof.virtual.plants.chance import Chance
 
 ID = "gpu-lost"
 
@@ -12,5 +13,6 @@ def applies(node: Node) -> str | None:
     return None if node.gpus else f"a node with a GPU; {node.name} has none"
 
 
-def plant(machine: Machine) -> None:
-    list(machine.gpus.values())[-1].link.transfers_left = 0
+def plant(machine: Machine, chance: Chance) -> None:
+    gpus = list(machine.gpus.values())
+    chance.pick(gpus, gpus[-1]).link.transfers_left = 0

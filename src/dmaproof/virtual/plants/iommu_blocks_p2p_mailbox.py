@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.machine import Machine
+from dmaproof.virtual.plants.chance import Chance
 
 ID = "iommu-blocks-p2p-mailbox"
 
@@ -22,5 +23,5 @@ def _is_peer_over_pcie(node: Node, source: str, target: str) -> bool:
     return path is not None and path.kind == "pcie" and path.peer
 
 
-def plant(machine: Machine) -> None:
-    machine.nvrm.dma_remap_peer_mmio = False
+def plant(machine: Machine, _chance: Chance) -> None:
+    machine.peermap.dma_remap_peer_mmio = False
