@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dmaproof.pci import capability
+from dmaproof.pci import capability, containment, extensions
 from dmaproof.pci.capability import Acs, Ats, Capability, Express, Missing, Pasid, Pri
+from dmaproof.pci.containment import Aer, Dpc
+from dmaproof.pci.extensions import Cxl, ResizableBar
 from dmaproof.pci.sysfs import DEVICES
 
 HEADER_NBYTES, STANDARD_NBYTES, EXTENDED_NBYTES = 0x40, 0x100, 0x1000
@@ -41,6 +43,10 @@ class ConfigSpace:
     pri: Pri | Missing
     pasid: Pasid | Missing
     express: Express | Missing
+    rebar: tuple[ResizableBar, ...] | Missing
+    aer: Aer | Missing
+    dpc: Dpc | Missing
+    cxl: Cxl | Missing
     clique: int | Missing
 
     @property
@@ -89,6 +95,10 @@ def parse(data: bytes) -> ConfigSpace:
         pri=capability.pri(data, find(extended, capability.PRI)),
         pasid=capability.pasid(data, find(extended, capability.PASID)),
         express=capability.express(data, express),
+        rebar=extensions.resizable(data, find(extended, extensions.REBAR)),
+        aer=containment.aer(data, find(extended, containment.AER)),
+        dpc=containment.dpc(data, find(extended, containment.DPC)),
+        cxl=extensions.cxl(data, extended),
         clique=_clique(data, standard),
     )
 
