@@ -1,12 +1,12 @@
 #!/bin/sh
-# Sets up what is missing and runs one job: qualify, tests, lint or benchmarks. Everything stays in this folder.
+# Sets up what is missing and runs one job: qualify, tests, lint, benchmarks or confusion. Everything stays in this folder.
 #   ./bootstrap.sh qualify [pytest options]
 set -eu
 cd "$(dirname "$0")"
 job=${1:-}
 case "$job" in
-    qualify | tests | lint | benchmarks) shift ;;
-    *) echo "usage: ./bootstrap.sh qualify|tests|lint|benchmarks [options for the job]" >&2; exit 2 ;;
+    qualify | tests | lint | benchmarks | confusion) shift ;;
+    *) echo "usage: ./bootstrap.sh qualify|tests|lint|benchmarks|confusion [options for the job]" >&2; exit 2 ;;
 esac
 
 packages=

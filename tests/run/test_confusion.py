@@ -1,0 +1,89 @@
+"""The confusion matrix: what counts as clean, which runs it is made of, and one small matrix for real."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dmaproof.rig.load import load
+from fixtures.confusion.cell import Result, from_json
+from fixtures.confusion.plan import Cell, alone, together
+from fixtures.confusion.table import bad, summary
+
+ROOT = Path(__file__).parent.parent.parent
+QUAD = "fixtures/confusion/rigs/pcie-quad.toml"
+
+
+def result(planted: str, named: str, *, first: str | None = None, status: int = 1, seed: int = 0) -> Result:
+    words = dict.fromkeys(named.split(), 2)
+    return Result(
+        Cell("virtual:x", tuple(planted.split()), seed),
+        status,
+        2,
+        words if first is None else {first: 2},
+        words,
+        1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "outcome"),
+    [
+        (result("", "", status=0), "clean"),
+        (result("", "gpu-lost"), "wrong"),
+        (result("", "", status=1), "wrong"),
+        (result("gpu-lost", "gpu-lost"), "clean"),
+        (result("gpu-lost", "gpu-lost unattributed"), "wrong"),
+        (result("gpu-lost", "unattributed"), "wrong"),
+        (result("gpu-lost", ""), "wrong"),
+        (result("gpu-lost", "gpu-lost", first="bystander"), "wrong"),
+        (result("gpu-lost", "gpu-lost", status=-1), "wrong"),
+        (result("a b", "a b"), "clean"),
+        (result("a b", "b"), "masked"),
+        (result("a b", "a b c"), "wrong"),
+    ],
+)
+def test_what_counts_as_clean(one: Result, outcome: str) -> None:
+    assert one.outcome == outcome
+    assert from_json(one.to_json()) == one
+
+
+def test_a_pair_must_be_seen_whole_somewhere() -> None:
+    masked, elsewhere = result("a b", "a"), result("a b", "a b", seed=1)
+    assert bad([masked]) == [masked]
+    assert bad([masked, elsewhere]) == []
+    assert "1 of 1 pairs both named, in 2 runs" in summary([masked, elsewhere])
+
+
+def test_a_plant_stands_only_where_it_makes_sense() -> None:
+    rigs = {word: load(word) for word in ("virtual:gh200", "virtual:pcie-pair")}
+    cells = list(alone(rigs, ["ats-stage2-hole", "gpu-lost"], 3))
+    assert [one for one in cells if not one.planted] == [Cell(word, (), 0) for word in rigs]
+    assert {one.rig for one in cells if one.planted == ("ats-stage2-hole",)} == {"virtual:gh200"}
+    assert [one.seed for one in cells if one.planted == ("gpu-lost",)] == [0, 1, 2] * 2
+    assert list(together(rigs, ["ats-stage2-hole", "gpu-lost"])) == [], "no room for two on one or two GPUs"
+    quad = {QUAD: load(str(ROOT / QUAD))}
+    (pair,) = together(quad, ["gpu-lost", "iommu-blocks-p2p-mailbox"])
+    assert pair.words == ("gpu-lost@0", "iommu-blocks-p2p-mailbox@1000")
+
+
+def test_a_matrix_is_run_kept_and_gone_on_with(tmp_path: Path) -> None:
+    kept, table = tmp_path / "kept.jsonl", tmp_path / "table.md"
+    command = [
+        *(sys.executable, "-m", "fixtures.confusion", "--rig=virtual:gh200", "--plant=gpu-lost", "--seeds=2"),
+        *("--pair-seeds=0", f"--keep={kept}", f"--table={table}", "--jobs=1"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = kept.read_text().splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["clean"] * 3
+    assert "| gpu-lost | 2/2 |" in table.read_text()
+    kept.write_text("\n".join(lines[:2]) + "\n")
+    again = subprocess.run([*command, "--go-on"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert kept.read_text().splitlines()[:2] == lines[:2]
+    assert len(kept.read_text().splitlines()) == 3
