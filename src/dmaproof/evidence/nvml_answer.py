@@ -35,6 +35,8 @@ RECOVERY = {
     7: "system-reboot",
 }
 _RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
+_C2C_LINKS_FIELD, _C2C_ERRORS_FIELD = 170, 231  # NVML_FI_DEV_C2C_LINK_COUNT, NVML_FI_DEV_C2C_LINK_ERROR_INTR
+_CORRECTABLE, _UNCORRECTABLE, _VOLATILE = 0, 1, 0  # nvmlMemoryErrorType_t, nvmlEccCounterType_t
 
 
 def answer(say: Callable[[Mapping[str, Any]], None]) -> None:
@@ -86,6 +88,7 @@ def _gpu(index: int) -> NvmlGpu:
         return NvmlGpu(index=index, error=reason(error), bdf=None if handle is None else _bdf(handle))
     memory = _ask("nvmlDeviceGetMemoryInfo", handle)
     capability = _ask("nvmlDeviceGetCudaComputeCapability", handle)
+    rows = _ask("nvmlDeviceGetRemappedRows", handle)  # correctable, uncorrectable, pending, failed
     return NvmlGpu(
         index=index,
         uuid=uuid,
@@ -101,6 +104,12 @@ def _gpu(index: int) -> NvmlGpu:
         addressing=_named(ADDRESSING, "nvmlDeviceGetAddressingMode", handle),
         numa_node=_ask("nvmlDeviceGetNumaNodeId", handle),
         recovery_action=_recovery(handle),
+        remap_pending=None if rows is None else bool(rows[2]),
+        remap_failed=None if rows is None else bool(rows[3]),
+        ecc_correctable=_ask("nvmlDeviceGetTotalEccErrors", handle, _CORRECTABLE, _VOLATILE),
+        ecc_uncorrectable=_ask("nvmlDeviceGetTotalEccErrors", handle, _UNCORRECTABLE, _VOLATILE),
+        pcie_replays=_ask("nvmlDeviceGetPcieReplayCounter", handle),
+        c2c_errors=_c2c_errors(handle),
     )
 
 
@@ -125,8 +134,20 @@ def _nvlinks(handle: Any) -> int | None:
 
 
 def _recovery(handle: Any) -> str | None:
-    values = _ask("nvmlDeviceGetFieldValues", handle, [_RECOVERY_FIELD])
-    if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
+    value = _field(handle, _RECOVERY_FIELD)
+    return None if value is None else RECOVERY.get(value.uiVal, f"{value.uiVal}")
+
+
+def _c2c_errors(handle: Any) -> int | None:
+    """Of all C2C links together; None where the GPU has none, or one of them does not tell."""
+    links = _field(handle, _C2C_LINKS_FIELD)
+    if links is None or not links.uiVal:
         return None
-    action = values[0].value.uiVal
-    return RECOVERY.get(action, f"{action}")
+    values = [_field(handle, (_C2C_ERRORS_FIELD, link)) for link in range(links.uiVal)]
+    return None if None in values else sum(value.uiVal for value in values)
+
+
+def _field(handle: Any, field: int | tuple[int, int]) -> Any:
+    """The value of a field (or of a field and its scope), or None."""
+    values = _ask("nvmlDeviceGetFieldValues", handle, [field])
+    return None if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS else values[0].value

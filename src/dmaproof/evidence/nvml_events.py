@@ -2,22 +2,31 @@
 
 ``python -m dmaproof.evidence.nvml_events`` is that process. NVML gives an event no time of its own: it lies between
 the last wait that found nothing and the wait that brought it, both taken in the child on CLOCK_MONOTONIC.
+
+Between waits the child reads NVML's error counters (dmaproof.evidence.nvml_counters): at its start, then once a second
+or less often where that takes long, and when it is asked. Their steps are evidence too.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pynvml
 
 from dmaproof import bdf
+from dmaproof.evidence import counters, nvml_counters
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import CounterStep
+from dmaproof.evidence.nvml_counters import Counted
 from dmaproof.evidence.nvml_process import Child, reason, serve, wait_until
 
-SOURCE = "nvml"
+SOURCE, COUNTERS = "nvml", "nvml-counters"
 EVENTS: Mapping[int, str] = {
     0x0001: "single-bit-ecc-error",
     0x0002: "double-bit-ecc-error",
@@ -38,16 +47,19 @@ EVENTS: Mapping[int, str] = {
 _NO_INSTANCE = 0xFFFFFFFF
 _WAIT_MS = 200
 _PAUSE_S = 1.0  # after an error that a further wait would only meet again
+_COUNT_EVERY_S = 1.0
+_SHARE = 0.02  # of the child's time, at most, that goes into reading counters
 _Say = Callable[[Mapping[str, Any]], None]
 
 
 class NvmlEvents:
-    """Events of all GPUs of one node.
+    """Events and error counters of all GPUs of one node.
 
     ``poll`` gives Evidence of kind ``xid-event`` for Xids and ``nvml-event`` for the others, with ``data``: ``bdf``,
     ``uuid``, ``event_type`` (see EVENTS), ``event_data`` (the Xid; 999 is unknown), ``gpu_instance`` and
-    ``compute_instance`` (None without MIG). ``env`` is laid over this process's environment, as for a worker.
-    What hinders seeing becomes a sentence in ``blind_spots``, never an exception.
+    ``compute_instance`` (None without MIG); and of kind ``counter-step``, whose fact is a CounterStep. ``env`` is laid
+    over this process's environment, as for a worker. What hinders seeing becomes a sentence in ``blind_spots``, never
+    an exception; ``gaps`` says which counters a GPU does not have.
     """
 
     def __init__(self, env: Mapping[str, str], node: str) -> None:
@@ -55,7 +67,9 @@ class NvmlEvents:
         self._child: Child | None = None
         self._ready = False
         self.blind_spots: tuple[str, ...] = ()
+        self.gaps: tuple[str, ...] = ()
         self._found: list[Evidence] = []
+        self._counted = False
 
     def start(self, deadline_s: float) -> None:
         """Start to watch, waiting up to ``deadline_s`` seconds until NVML has registered every GPU."""
@@ -77,6 +91,18 @@ class NvmlEvents:
         found, self._found = self._found, []
         return found
 
+    def count_now(self, deadline_s: float) -> None:
+        """Have the counters read now, for the next ``poll``, waiting up to ``deadline_s`` seconds for it."""
+        child = self._child
+        if child is None or not self._ready:
+            return
+        until, self._counted = time.monotonic() + deadline_s, False
+        child.ask()
+        while not self._counted and not child.silent and wait_until(until):
+            self._hear(wait_until(until))
+        if not self._counted and not child.silent:
+            self._go_blind(f"NVML did not tell its counters within {deadline_s:g} s: its process is {child.state()}")
+
     def stop(self) -> None:
         """End the watch, within seconds even where NVML is stuck in the kernel."""
         child, self._child = self._child, None
@@ -93,8 +119,11 @@ class NvmlEvents:
                 self._found.append(self._evidence(words))
             elif "blind" in words:
                 self._go_blind(words["blind"])
+            elif "steps" in words:
+                self._found += self._of_steps(words)
+                self._counted = True
             else:
-                self._ready = True
+                self._ready, self.gaps = True, tuple(words["gaps"])
         if child.silent and not self.blind_spots:
             self._go_blind(f"NVML events are no longer seen: the NVML process {child.state()}")
 
@@ -116,9 +145,14 @@ class NvmlEvents:
             data=event,
         )
 
+    def _of_steps(self, words: Mapping[str, Any]) -> list[Evidence]:
+        steps = (CounterStep(**step) for step in words["steps"])
+        when = {name: words[name] for name in ("after_s", "before_s")}
+        return counters.as_evidence(steps, source=COUNTERS, node=self.node, **when)
 
-def watch(say: _Say) -> None:
-    """The child's work: register for every event there is, then pass on what comes."""
+
+def watch(say: _Say, asked: threading.Event) -> None:
+    """The child's work: register for every event there is, then pass on what comes, and what counters tell."""
     try:
         pynvml.nvmlInit()
         events = pynvml.nvmlEventSetCreate()
@@ -126,17 +160,44 @@ def watch(say: _Say) -> None:
     except pynvml.NVMLError as error:
         say({"blind": f"NVML events are not seen: {reason(error)}"})
         return
-    say({"ready": len(gpus)})
-    _pass_on(events, gpus, say)
+    sweep = _Sweep({str(gpu["bdf"]): nvml_counters.counted(handle) for handle, gpu in gpus.values()}, say, asked)
+    say({"ready": len(gpus), "gaps": sweep.gaps})
+    _pass_on(events, {address: gpu for address, (_, gpu) in gpus.items()}, say, sweep)
 
 
-def _register(events: Any, say: _Say) -> dict[int, dict[str, str | None]]:
+class _Sweep:
+    """Reads all counters when that is due, and says what has become more."""
+
+    def __init__(self, gpus: Mapping[str, Counted], say: _Say, asked: threading.Event) -> None:
+        self._gpus, self._say, self._asked = gpus, say, asked
+        self._read()
+        self.gaps = nvml_counters.gaps(self._readings, tuple(gpus))
+
+    def _read(self) -> None:
+        self._began_s = time.monotonic()
+        self._readings = nvml_counters.read(self._gpus)
+        self._ended_s = time.monotonic()
+        self._due_s = self._ended_s + max(_COUNT_EVERY_S, (self._ended_s - self._began_s) / _SHARE)
+
+    def if_due(self) -> None:
+        asked = self._asked.is_set()
+        if not asked and time.monotonic() < self._due_s:
+            return
+        self._asked.clear()
+        before, after_s = self._readings, self._began_s
+        self._read()
+        steps = [asdict(one) for one in counters.steps(before, self._readings)]
+        if steps or asked:
+            self._say({"steps": steps, "after_s": after_s, "before_s": self._ended_s})
+
+
+def _register(events: Any, say: _Say) -> dict[int, tuple[Any, dict[str, str | None]]]:
     """Who is who among the handles in events. A GPU that cannot be registered is told of; the others are watched."""
     gpus = {}
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            gpus[_address(handle)] = _identity(handle)
+            gpus[_address(handle)] = handle, _identity(handle)
             pynvml.nvmlDeviceRegisterEvents(handle, pynvml.nvmlDeviceGetSupportedEventTypes(handle), events)
         except pynvml.NVMLError as error:
             say({"blind": f"NVML events of GPU {index} are not seen: {reason(error)}"})
@@ -151,9 +212,10 @@ def _identity(handle: Any) -> dict[str, str | None]:
     return {"bdf": bdf.parse(pynvml.nvmlDeviceGetPciInfo(handle).busId), "uuid": pynvml.nvmlDeviceGetUUID(handle)}
 
 
-def _pass_on(events: Any, gpus: Mapping[int, dict[str, str | None]], say: _Say) -> None:
+def _pass_on(events: Any, gpus: Mapping[int, dict[str, str | None]], say: _Say, sweep: _Sweep) -> None:
     after_s = time.monotonic()
     while True:
+        sweep.if_due()
         asked_s = time.monotonic()
         try:
             data = pynvml.nvmlEventSetWait_v2(events, _WAIT_MS)
@@ -177,4 +239,5 @@ def _event(data: Any, gpus: Mapping[int, dict[str, str | None]]) -> dict[str, An
 
 
 if __name__ == "__main__":
-    serve(watch)
+    nudge = threading.Event()
+    serve(partial(watch, asked=nudge), nudge.set)

@@ -63,12 +63,20 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101 - stdout=PIPE gives one
         self._out = self._process.stdout.fileno()
         os.set_blocking(self._out, False)
+        assert self._process.stdin is not None  # noqa: S101
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._kept = b""
         self.silent = False
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def ask(self) -> None:
+        """Nudge the child (see ``serve``), without ever waiting for it."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(OSError):  # it has ended, or has not heard thousands of nudges
+                os.write(self._process.stdin.fileno(), b"?")
 
     def read(self, timeout_s: float = 0.0) -> list[dict[str, Any]]:
         """What the child has said, after waiting up to ``timeout_s`` for more; ``silent`` once it will say no more."""
@@ -120,13 +128,16 @@ class Child:
         return None
 
 
-def serve(work: Callable[[Callable[[Mapping[str, Any]], None]], None]) -> None:
-    """Run ``work(say)`` in the child, with ``say`` leading to the parent, until it returns or the parent is gone."""
+def serve(
+    work: Callable[[Callable[[Mapping[str, Any]], None]], None], asked: Callable[[], object] = lambda: None
+) -> None:
+    """Run ``work(say)`` in the child, with ``say`` leading to the parent, until it returns or the parent is gone.
+    ``asked`` is called, in a thread of its own, when the parent asks (Child.ask)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     with open(os.devnull, "wb") as devnull:  # noqa: PTH123 - libraries may print what is no word of ours
         os.dup2(devnull.fileno(), 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_hear_parent, args=(asked,), daemon=True).start()
 
     def say(words: Mapping[str, Any]) -> None:
         try:
@@ -139,9 +150,10 @@ def serve(work: Callable[[Callable[[Mapping[str, Any]], None]], None]) -> None:
     work(say)
 
 
-def _end_with_parent() -> None:
+def _hear_parent(asked: Callable[[], object]) -> None:
+    """What the parent says is no more than a nudge; its end is the child's."""
     while os.read(0, 4096):
-        pass
+        asked()
     os._exit(0)
 
 

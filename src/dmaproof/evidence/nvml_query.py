@@ -21,7 +21,9 @@ class NvmlGpu:
 
     ``compute_capability`` is ``9.0``; generations and widths are PCIe's; ``nvlinks_active`` is 0 where the GPU has no
     NVLink; ``addressing`` is none, hmm or ats; ``numa_node`` is the node that the GPU's own memory forms (None where
-    it forms none).
+    it forms none). ``ecc_*`` count errors since the driver was loaded, ``pcie_replays`` packets sent again since the
+    GPU was reset, ``c2c_errors`` the CRC errors of its C2C links; ``remap_*`` say whether a row of its memory waits for
+    a reset to be replaced, or could not be.
     """
 
     index: int
@@ -39,6 +41,12 @@ class NvmlGpu:
     addressing: str | None = None
     numa_node: int | None = None
     recovery_action: str | None = None
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    ecc_correctable: int | None = None
+    ecc_uncorrectable: int | None = None
+    pcie_replays: int | None = None
+    c2c_errors: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
