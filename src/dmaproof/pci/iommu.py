@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def snapshot(root: Path) -> IommuState:
     facts = IommuState(
         family=_family(root, devices),
         devices=devices,
-        groups=_groups(root, {one.bdf for one in functions if one.is_bridge}),
+        groups=groups(root, {one.bdf for one in functions if one.is_bridge}),
         command_line=_command_line(root),
         tables=tuple(name for name in _TABLES if name in tables),
         paths=_paths(root, functions),
@@ -65,12 +66,13 @@ def _family(root: Path, devices: tuple[IommuDevice, ...]) -> Family:
     return "none"
 
 
-def _groups(root: Path, bridges: set[str]) -> tuple[Group, ...]:
+def groups(root: Path, bridges: Collection[str] = ()) -> tuple[Group, ...]:
+    """The IOMMU groups under ``root``; members that are no ``bridges`` are their endpoints."""
     numbers = sorted(int(name) for name in sysfs.names(root / GROUPS) if name.isdecimal())
     return tuple(_group(root / GROUPS / str(number), number, bridges) for number in numbers)
 
 
-def _group(folder: Path, number: int, bridges: set[str]) -> Group:
+def _group(folder: Path, number: int, bridges: Collection[str]) -> Group:
     members = tuple(sysfs.names(folder / "devices"))
     endpoints = tuple(bdf for bdf in members if bdf not in bridges)
     return Group(number, sysfs.text(folder / "type"), members, endpoints, _reserved(folder / "reserved_regions"))
