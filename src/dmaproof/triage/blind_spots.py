@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.triage.about import device, times
 from dmaproof.triage.verdict import Case
+
+_ATS = "ATS: a translation request that fails is normally not logged by the IOMMU: its silence proves nothing"
+_GUEST = "guest: IOMMU faults are logged on the host, which was not read"
+_NESTED = (
+    "SMMUv3: stage-1 faults of a device under a nested guest go to that guest's event queue, not into the host's log"
+)
+_OVERFLOW = "the IOMMU's fault log overflowed: faults were lost before the kernel saw them"
 
 
 def blind_spots(case: Case) -> tuple[str, ...]:
     """One sentence a gap, without repeats, in the order they were met."""
-    spots = [one.text for one in case.evidence if one.kind in ("blind-spot", "records-lost")]
+    return tuple(dict.fromkeys((*_told(case), *_of_lines(case), *_of_states(case), *_of_the_node(case))))
+
+
+def _told(case: Case) -> Iterator[str]:
+    """What sources themselves say that they cannot see, or have lost."""
+    yield from (one.text for one in case.of_kind("blind-spot", "records-lost"))
+
+
+def _of_lines(case: Case) -> Iterator[str]:
     for one in case.of_kind("suppressed"):
-        count = one.event.count if one.event else None
-        spots.append(f"the kernel suppressed {count} lines: what they said is lost ({one.text})")
+        count = one.event.count if one.event is not None else None
+        told = "lines" if count is None else f"{count * times(one)} lines"
+        yield f"the kernel suppressed {told}: what they said is lost ({one.text})"
     if any(one.event is not None and one.event.overflow for one in case.of_kind("fault-status", "overflow")):
-        spots.append("the IOMMU's fault log overflowed: faults were lost before the kernel saw them")
+        yield _OVERFLOW
+
+
+def _of_states(case: Case) -> Iterator[str]:
+    for one in case.of_kind("config-space"):
+        if one.data.get("state") == "unreadable":
+            yield f"configuration space of {device(one)} could not be read: ACS, ATS and AER are unknown, not off"
+
+
+def _of_the_node(case: Case) -> Iterator[str]:
     if case.node.addressing == "ats":
-        spots.append(
-            "ATS: a translation request that fails is normally not logged by the IOMMU: its silence proves nothing"
-        )
-    if case.node.role == "guest":
-        spots.append("guest: IOMMU faults are logged on the host, which was not read")
-    return tuple(dict.fromkeys(spots))
+        yield _ATS
+    if case.node.role == "guest" and not _host_was_read(case):
+        yield _GUEST
+    if case.node.iommu.family == "smmuv3" and any(node.role == "guest" for node in case.rig.nodes):
+        yield _NESTED
+
+
+def _host_was_read(case: Case) -> bool:
+    """Evidence of a node that is no guest: its log was read beside the guest's."""
+    hosts = {node.name for node in case.rig.nodes if node.role == "host"} | {"host"}
+    return any(_is_log_of(one, hosts) for one in case.evidence)
+
+
+def _is_log_of(one: Evidence, nodes: set[str]) -> bool:
+    return one.node in nodes and one.node != "" and (one.event is not None or one.kind == "kernel-log")

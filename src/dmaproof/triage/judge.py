@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from dmaproof.evidence.evidence import Evidence
@@ -11,43 +12,63 @@ from dmaproof.triage.signatures import SIGNATURES, unattributed
 from dmaproof.triage.verdict import Case, Verdict
 
 _ORDER = {"certain": 0, "probable": 1, "possible": 2}
+Found = tuple[Signature, Finding]
 
 
 def judge(case: Case) -> tuple[Verdict, ...]:
-    """The verdicts on ``case``, the most confident first; always at least one, if only that nothing explains it.
+    """The verdicts on ``case``, the most confident first, then by floor and id: always at least one, if only that
+    nothing explains it.
 
     Verdicts of two independent causes are both kept. Every verdict carries the blind spots of the case.
     """
-    verdicts = sorted(found(case), key=lambda verdict: _ORDER[verdict.confidence]) or [unattributed.conclude(case)]
+    verdicts = [_verdict(*one) for one in sorted(found(case), key=_rank)] or [unattributed.conclude(case)]
     unseen = blind_spots(case)
     return tuple(
-        replace(verdict, evidence=_distinct(verdict.evidence), blind_spots=(*verdict.blind_spots, *unseen))
+        replace(verdict, evidence=_distinct(verdict.evidence), blind_spots=_once((*verdict.blind_spots, *unseen)))
         for verdict in verdicts
     )
 
 
-def found(case: Case) -> list[Verdict]:
+def found(case: Case) -> list[Found]:
     """What the signatures find, floor by floor: a floor sees only what those above it leave unexplained."""
-    verdicts: list[Verdict] = []
+    everything: list[Found] = []
     for floor in FLOORS:
-        findings = [(one, finding) for one in _of(floor) if (finding := one.match(case)) is not None]
-        verdicts += [_verdict(signature, finding) for signature, finding in findings]
-        case = _without(case, [finding for _, finding in findings])
-    return verdicts
+        findings = _independent(case, _on(floor, case))
+        everything += findings
+        case = _without(case, [one for _, finding in findings for one in (*finding.evidence, *finding.explains)])
+    return everything
 
 
-def _of(floor: Floor) -> list[Signature]:
-    return [one for one in SIGNATURES if one.floor == floor]
+def _on(floor: Floor, case: Case) -> list[Found]:
+    return [(one, finding) for one in SIGNATURES if one.floor == floor and (finding := one.match(case)) is not None]
 
 
-def _without(case: Case, findings: list[Finding]) -> Case:
+def _independent(case: Case, findings: list[Found]) -> list[Found]:
+    """Each finding looked for again without what the others of its floor explain: a GPU that is gone because its port
+    contained an error is no cause of its own, but another GPU that is gone beside it still is."""
+    if len(findings) < 2:
+        return findings
+    kept = []
+    for signature, _ in findings:
+        others = [one for other, finding in findings if other is not signature for one in finding.explains]
+        again = signature.match(_without(case, others))
+        kept += [(signature, again)] if again is not None else []
+    return kept
+
+
+def _without(case: Case, explained: Iterable[Evidence]) -> Case:
     """Hangs stay: that a test hung is no one's alone."""
-    explained = {id(one) for finding in findings for one in (*finding.evidence, *finding.explains)}
+    gone = {id(one) for one in explained if one.kind != "hang"}
 
     def left(evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
-        return tuple(one for one in evidence if id(one) not in explained or one.kind == "hang")
+        return tuple(one for one in evidence if id(one) not in gone)
 
-    return replace(case, evidence=left(case.evidence), session=left(case.session))
+    return replace(case, evidence=left(case.evidence), session=left(case.session)) if gone else case
+
+
+def _rank(found: Found) -> tuple[int, int, str]:
+    signature, finding = found
+    return _ORDER[finding.confidence], FLOORS.index(signature.floor), signature.id
 
 
 def _verdict(signature: Signature, finding: Finding) -> Verdict:
@@ -65,3 +86,7 @@ def _verdict(signature: Signature, finding: Finding) -> Verdict:
 def _distinct(evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
     """The first of each text: a storm repeats one line thousands of times, and the record has them all."""
     return tuple({one.text: one for one in reversed(evidence)}.values())[::-1]
+
+
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))

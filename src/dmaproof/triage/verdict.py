@@ -32,6 +32,8 @@ class Case:
     ``evidence`` is the window in time order. ``session`` is everything observed before the window in the same run,
     for states that outlast the test that met them (a GPU lost an hour ago is still lost). ``endpoints`` are BDFs.
     ``addresses`` is what is known of the node's bus addresses: by the machine, an archive of it, or the rig alone.
+    ``pids`` are the processes that worked for the test (empty: not known). A case without endpoints is about every
+    device of the node: a log alone, or a test of the whole machine.
     """
 
     test: str
@@ -44,6 +46,11 @@ class Case:
     allocations: tuple[Allocation, ...] = ()
     watched: tuple[str, ...] = ()
     addresses: AddressMap = NOTHING_KNOWN
+    pids: frozenset[int] = frozenset()
+
+    def concerns(self, bdf: str | None) -> bool:
+        """Whether what is wrong with ``bdf`` may be held against the test; a device that is not known may be any."""
+        return bdf is None or not self.endpoints or bdf in self.endpoints
 
     def of_kind(self, *kinds: str) -> tuple[Evidence, ...]:
         return tuple(one for one in self.evidence if one.kind in kinds)

@@ -1,17 +1,68 @@
 """The signatures, one a module; each has a ``SIGNATURE`` (dmaproof.triage.signature).
 
-Order does not matter: floors decide who looks first, confidence ranks verdicts.
+Order is that of the page in docs/. It does not decide: floors say who looks first, confidence ranks verdicts.
 """
 
 from __future__ import annotations
 
 from dmaproof.triage.signature import Signature
-from dmaproof.triage.signatures import ats_stage2_hole, gpu_lost, iommu_blocks_p2p_mailbox, unattributed
+from dmaproof.triage.signatures import (
+    acs_redirects_p2p,
+    application_fault,
+    ats_setup_failed,
+    ats_stage2_hole,
+    bar_unmappable,
+    bystander,
+    dpc_containment,
+    driver_stuck,
+    ecc_contained,
+    ecc_uncorrectable,
+    gpu_lost,
+    gpu_recovery_required,
+    gsp_timeout,
+    hmm_shared_atomics,
+    iommu_blocks_p2p_mailbox,
+    iommu_blocks_peer_bar,
+    nvlink_degraded,
+    nvlink_fatal,
+    p2p_slower_than_host,
+    pcie_aer_storm,
+    pcie_link_degraded,
+    peer_mirror,
+    peer_writes_dropped,
+    row_remap_pending,
+    unattributed,
+    uvm_service_stuck,
+    uvm_thrashing,
+)
 
 SIGNATURES: tuple[Signature, ...] = (
-    gpu_lost.SIGNATURE,
     iommu_blocks_p2p_mailbox.SIGNATURE,
+    iommu_blocks_peer_bar.SIGNATURE,
+    peer_writes_dropped.SIGNATURE,
+    peer_mirror.SIGNATURE,
+    p2p_slower_than_host.SIGNATURE,
+    acs_redirects_p2p.SIGNATURE,
+    bar_unmappable.SIGNATURE,
     ats_stage2_hole.SIGNATURE,
+    ats_setup_failed.SIGNATURE,
+    hmm_shared_atomics.SIGNATURE,
+    uvm_thrashing.SIGNATURE,
+    uvm_service_stuck.SIGNATURE,
+    driver_stuck.SIGNATURE,
+    gpu_lost.SIGNATURE,
+    gsp_timeout.SIGNATURE,
+    ecc_uncorrectable.SIGNATURE,
+    ecc_contained.SIGNATURE,
+    row_remap_pending.SIGNATURE,
+    nvlink_fatal.SIGNATURE,
+    nvlink_degraded.SIGNATURE,
+    pcie_link_degraded.SIGNATURE,
+    pcie_aer_storm.SIGNATURE,
+    dpc_containment.SIGNATURE,
+    gpu_recovery_required.SIGNATURE,
+    application_fault.SIGNATURE,
+    bystander.SIGNATURE,
 )
 
 IDS = (*(one.id for one in SIGNATURES), unattributed.HANG_ID, unattributed.ID)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.triage import about, xids
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
-_FALLEN_OFF = 79
+_OF_THE_LOST = (
+    "xid", "xid-event", "nvml-event", "device-lost", "config-space", "gpu-health", "link-state", "nvlink-state",
+    "counter-step", "aer",
+)  # fmt: skip
+_OWN_STORY = (xids.DOUBLE_BIT, xids.CONTAINED, xids.UNCONTAINED, xids.REMAPPED, xids.REMAP_FAILED)
 _REMEDY = (
     "Drain the machine and power it off fully (a warm reset seldom brings the GPU back); then check its power, riser "
     "or cable, the AER counters of its slot before the loss, and temperatures. A GPU that is lost again needs exchange."
@@ -17,43 +22,59 @@ _REMEDY = (
 
 def _match(case: Case) -> Finding | None:
     """A loss outlasts the test that met it: what the run saw before counts where the test uses that GPU."""
-    now = list(_losses(case.evidence))
-    before = [one for one in _losses(case.session) if _bdf(one) in case.endpoints]
+    now = [one for one in _losses(case.evidence) if any(case.concerns(gpu) for gpu in _gpus(case, one))]
+    before = [one for one in _losses(case.session) if set(_gpus(case, one)) & set(case.endpoints)]
     signs = now or before
     if not signs:
         return None
-    gone = sorted({_bdf(one) or "a GPU" for one in signs})
+    gone = {gpu for one in signs for gpu in _gpus(case, one) if case.concerns(gpu)}
     kinds = {one.kind for one in (*now, *before)}
     return Finding(
-        confidence="certain" if len(kinds) > 1 or "config-space" in kinds else "probable",
-        summary=f"{', '.join(gone)} fell off the bus" + ("" if now else " earlier in this run"),
+        confidence="certain" if len(kinds - {"xid-event"}) > 1 or "config-space" in kinds else "probable",
+        summary=f"{about.named(gone)} fell off the bus" + ("" if now else " earlier in this run"),
         evidence=tuple(now + before),
+        explains=tuple(one for bdf in gone for one in aftermath(case, bdf, signs[0])),
     )
 
 
 def _losses(evidence: Iterable[Evidence]) -> Iterable[Evidence]:
     for one in evidence:
-        xid = (
-            one.event.xid if one.event is not None else one.data.get("event_data") if one.kind == "xid-event" else None
-        )
-        if (
-            xid == _FALLEN_OFF
-            or one.kind == "device-lost"
-            or (one.kind == "config-space" and one.data.get("state") == "lost")
-        ):
+        if xids.number(one) == xids.FALLEN_OFF or is_lost_space(one) or one.kind == "device-lost":
             yield one
 
 
-def _bdf(one: Evidence) -> str | None:
-    bdf = one.event.bdf if one.event is not None else one.data.get("bdf")
-    return bdf if isinstance(bdf, str) else None
+def _gpus(case: Case, one: Evidence) -> tuple[str | None, ...]:
+    """The GPUs that a loss is of. The kernel loses other devices too, which are no GPU's story; where no GPU is known,
+    the driver's word makes one."""
+    bdf = about.device(one)
+    if not case.node.gpus:
+        return (bdf,) if one.event is None or one.event.family == "nvidia" else ()
+    return (None,) if bdf is None else about.gpus_at(case.node, bdf)
+
+
+def is_lost_space(one: Evidence) -> bool:
+    """Configuration space that reads all ones."""
+    return one.kind == "config-space" and one.data.get("state") == "lost"
+
+
+def aftermath(case: Case, bdf: str | None, first: Evidence) -> tuple[Evidence, ...]:
+    """What is said of a GPU, and of its port, once it is gone. Errors of its memory before then are another story."""
+    ends = {bdf, about.port_of(case.node, bdf)} - {None} if bdf is not None else set()
+    return tuple(
+        one
+        for one in (*case.session, *case.evidence)
+        if one.kind in _OF_THE_LOST
+        and about.device(one) in ends
+        and xids.number(one) not in _OWN_STORY
+        and (one.kind not in ("xid", "xid-event") or about.follows(one, first))
+    )
 
 
 SIGNATURE = Signature(
     id="gpu-lost",
     title="A GPU is no longer on the bus.",
-    needs="Xid 79, the kernel's line of a lost device, or configuration space that reads all ones.",
-    excludes="nothing",
+    needs="Xid 79, the driver's or the kernel's line of a lost device, or configuration space that reads all ones.",
+    excludes="GPUs that the test does not use, and a port above the GPU that contained an error (dpc-containment).",
     remedy=_REMEDY,
     references=(
         "https://docs.nvidia.com/deploy/xid-errors/",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dmaproof.evidence.fact import GpuHealth, LinkState, NvlinkState, RouteSeen
 from dmaproof.triage.verdict import Case, Verdict
 
 HANG_ID = "unattributed-hang"
@@ -11,6 +12,14 @@ _HANG_REMEDY = (
     "move between the two captures are busy, not stuck. Then repeat with the blind spots closed."
 )
 _REMEDY = "Read the failure and the window's evidence; if they name a cause, it deserves a signature."
+HANG_TITLE = "A deadline passed, and nothing that was observed names a cause."
+TITLE = "A test failed, and nothing that was observed names a cause."
+_IN_ORDER = (
+    ("PCIe links", LinkState),
+    ("NVLinks", NvlinkState),
+    ("the GPUs' health", GpuHealth),
+    ("the route", RouteSeen),
+)
 
 
 def conclude(case: Case) -> Verdict:
@@ -30,7 +39,10 @@ def conclude(case: Case) -> Verdict:
 
 
 def _looked_at(case: Case) -> str:
-    """Every source that was watched or that said something: silence of one that was watched is an observation."""
+    """Every source that was watched or that said something: silence of one that was watched is an observation. Then the
+    states that were read, none of which a signature objected to."""
     spoke = {one.source for one in case.evidence}
     told = [one if one in spoke else f"{one} (nothing in it)" for one in sorted({*spoke, *case.watched})]
-    return ", ".join(told) or "nothing was observed"
+    read = [name for name, fact in _IN_ORDER if case.facts(fact)]
+    states = f"; no fault found in {', '.join(read)}" if read else ""
+    return (", ".join(told) or "nothing was observed") + states

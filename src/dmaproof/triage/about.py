@@ -1,0 +1,78 @@
+"""Which device a piece of evidence is about, how often it was seen, and what follows from a GPU that broke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import (
+    AddressingSeen,
+    BarConflict,
+    CounterStep,
+    GpuHealth,
+    LinkState,
+    NvlinkState,
+    Storm,
+)
+from dmaproof.rig.model import Gpu, Node
+from dmaproof.triage.verdict import Case
+
+_OF_ONE_DEVICE = (AddressingSeen, BarConflict, CounterStep, GpuHealth, LinkState, NvlinkState)
+
+
+def device(one: Evidence) -> str | None:
+    """The BDF that ``one`` is about: a GPU, or a port above one."""
+    if one.event is not None:
+        return one.event.bdf
+    if isinstance(one.fact, _OF_ONE_DEVICE):
+        return one.fact.bdf
+    bdf = one.data.get("bdf")
+    return bdf if isinstance(bdf, str) else None
+
+
+def times(one: Evidence) -> int:
+    """How often it was seen: a storm is one Evidence."""
+    return one.fact.count if isinstance(one.fact, Storm) else 1
+
+
+def of_device(evidence: Iterable[Evidence], bdf: str | None, *kinds: str) -> tuple[Evidence, ...]:
+    """The evidence of ``kinds`` about ``bdf``; nothing where no device is known."""
+    return tuple(one for one in evidence if bdf is not None and one.kind in kinds and device(one) == bdf)
+
+
+def follows(one: Evidence, first: Evidence) -> bool:
+    """Whether ``one`` may have come after ``first``. Within one source times are exact; across sources, as known."""
+    slack_s = 0.0 if one.source == first.source else one.uncertainty_s + first.uncertainty_s
+    return one.time_s >= first.time_s - slack_s
+
+
+def gpus_at(node: Node, bdf: str | None) -> tuple[str, ...]:
+    """The GPU that ``bdf`` is, or those below it: of the ports, those that the rig names."""
+    return tuple(gpu.bdf for gpu in node.gpus if bdf is not None and bdf in (gpu.bdf, *_above(node, gpu)))
+
+
+def _above(node: Node, gpu: Gpu) -> tuple[str | None, ...]:
+    switch = node.switch_above(gpu)
+    return (gpu.port,) if switch is None else (gpu.port, switch.upstream, switch.port)
+
+
+def port_of(node: Node, gpu: str) -> str | None:
+    """The port above ``gpu``, where the rig says it."""
+    return next((one.port for one in node.gpus if one.bdf == gpu), None)
+
+
+def named(bdfs: Iterable[str | None]) -> str:
+    """``0000:04:00.0, 0000:82:00.0``; ``a GPU`` where no source says which."""
+    known = sorted({bdf for bdf in bdfs if bdf is not None})
+    return ", ".join(known) or "a GPU"
+
+
+def unfit(case: Case, bdf: str | None) -> tuple[Evidence, ...]:
+    """What others than the kernel log say against ``bdf``: NVML wants it recovered, a fresh process cannot use it."""
+    health = [one for one, fact in case.facts(GpuHealth) if fact.bdf == bdf and wants_recovery(fact)]
+    probes = [one for one in of_device(case.evidence, bdf, "probe") if one.data.get("state") == "poisoned"]
+    return (*health, *probes)
+
+
+def wants_recovery(health: GpuHealth) -> bool:
+    return health.recovery_action not in (None, "none")

@@ -1,0 +1,69 @@
+"""IOMMU faults of one GPU at another's registers or memory: what the mailbox and the peer BAR signatures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.pci.addresses import AddressMap, Place, of_bars
+from dmaproof.triage.verdict import Case
+
+_FEW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFault:
+    """``requester`` is None where the kernel does not name it; ``place`` is what it wanted to reach."""
+
+    fault: Evidence
+    requester: str | None
+    address: int
+    place: Place
+
+    @property
+    def owner(self) -> str | None:
+        return self.place.owner
+
+
+def addresses(case: Case) -> AddressMap:
+    """What is known of bus addresses: the machine's own map, else the BARs that the rig declares."""
+    if case.addresses.claims:
+        return case.addresses
+    return of_bars((gpu.bdf, bar.index, bar.address, bar.nbytes) for gpu in case.node.gpus for bar in gpu.bars)
+
+
+def peer_faults(case: Case, evidence: Iterable[Evidence], wanted: Callable[[Place], bool]) -> tuple[PeerFault, ...]:
+    """The faults in ``evidence`` of a GPU that concerns the test at a ``wanted`` place of another device.
+
+    Peer traffic is a GPU's doing: a requester that is none of the node's GPUs has another story.
+    """
+    known, gpus = addresses(case), {gpu.bdf for gpu in case.node.gpus}
+    found = []
+    for one in evidence:
+        event = one.event
+        if event is None or event.kind != "iommu-fault" or event.address is None:
+            continue
+        if not case.concerns(event.bdf) or (gpus and event.bdf not in {None, *gpus}):
+            continue
+        page = event.family == "vtd"  # VT-d reports no more than the page
+        place = known.resolve(event.address, page=page, requester=event.bdf)
+        if wanted(place) and (place.owner is None or _is_peer(place.owner, event.bdf, gpus)):
+            found.append(PeerFault(one, event.bdf, event.address, place))
+    return tuple(found)
+
+
+def _is_peer(owner: str, requester: str | None, gpus: set[str]) -> bool:
+    return owner != requester and (not gpus or owner in gpus)
+
+
+def in_hang_or_before(case: Case, wanted: Callable[[Place], bool]) -> tuple[tuple[PeerFault, ...], bool]:
+    """The window's faults, else for a hang the run's last few: the kernel's rate limit may have eaten its own.
+
+    The second part says whether they are the window's.
+    """
+    now = peer_faults(case, case.evidence, wanted)
+    if now or not case.of_kind("hang"):
+        return now, True
+    before = [one for one in peer_faults(case, case.session, wanted) if one.requester in case.endpoints]
+    return tuple(before[-_FEW:]), False

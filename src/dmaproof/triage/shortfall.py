@@ -1,0 +1,73 @@
+"""Rates below what the rig declares, and which links they went over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import Measured
+from dmaproof.rig.model import HOST, PathKind
+from dmaproof.triage.verdict import Case
+
+SHORTFALL = 0.10
+"""A declared rate, which is the copy engine's, counts as reached within this fraction."""
+SHORTFALL_SM = 0.25
+"""A kernel's copies share the link with their own requests, and reach less of it (C2C most of all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A bandwidth that was measured, in GB/s, and the kind of path that it took."""
+
+    evidence: Evidence
+    measured: Measured
+    kind: PathKind
+
+    @property
+    def is_short(self) -> bool:
+        declared = self.measured.declared
+        return declared is not None and self.measured.value < declared * (1 - tolerance(self.measured.engine))
+
+    @property
+    def ends(self) -> frozenset[str]:
+        return frozenset((self.measured.source, self.measured.target))
+
+    @property
+    def told(self) -> str:
+        """``0000:04:00.0 to host by ce: 6.6 of 26.3 GB/s declared``."""
+        one = self.measured
+        of = f" of {one.declared:g} GB/s declared" if one.declared is not None else " GB/s"
+        return f"{one.source} to {one.target}{f' by {one.engine}' if one.engine else ''}: {one.value:.1f}{of}"
+
+
+def tolerance(engine: str | None) -> float:
+    return SHORTFALL_SM if engine == "sm" else SHORTFALL
+
+
+def rates(case: Case) -> tuple[Rate, ...]:
+    """Every bandwidth that the test measured."""
+    return tuple(Rate(one, fact, _kind(case, fact)) for one, fact in case.facts(Measured) if fact.unit == "GB/s")
+
+
+def over(case: Case, gpus: Collection[str], *kinds: PathKind) -> tuple[Rate, ...]:
+    """The bandwidths that ``gpus`` took part in over paths of ``kinds``. Bytes that never leave a GPU go over none."""
+    return tuple(
+        rate for rate in rates(case) if len(rate.ends) > 1 and rate.kind in kinds and rate.ends & frozenset(gpus)
+    )
+
+
+def short_over(case: Case, gpus: Collection[str], *kinds: PathKind) -> tuple[Rate, ...]:
+    return tuple(rate for rate in over(case, gpus, *kinds) if rate.is_short)
+
+
+def _kind(case: Case, measured: Measured) -> PathKind:
+    """What the rig declares between the two ends; staging through the host goes by the GPUs' own links to it."""
+    names = {gpu.bdf: gpu.name for gpu in case.node.gpus} | {HOST: HOST}
+    source, target = names.get(measured.source), names.get(measured.target)
+    if source is None or target is None:
+        return "unknown"
+    if measured.peer is False and HOST not in (source, target):
+        target = HOST
+    path = case.node.path_between(source, target)
+    return path.kind if path is not None else "unknown"

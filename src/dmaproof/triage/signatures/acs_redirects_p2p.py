@@ -1,0 +1,82 @@
+"""ACS redirect: a switch port sends peer traffic up to the root complex and back, instead of straight to its neighbour.
+
+With an IOMMU on, Linux sets source validation and request and completion redirect on every port that has ACS, even
+under iommu=pt (pci_std_enable_acs, drivers/pci/pci.c): slow, or hung (nccl#257, nccl-tests#115).
+"""
+
+from __future__ import annotations
+
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import RouteSeen
+from dmaproof.triage import shortfall
+from dmaproof.triage.shortfall import Rate
+from dmaproof.triage.signature import Finding, Signature
+from dmaproof.triage.verdict import Case
+
+_REMEDY = (
+    "Boot with pci=disable_acs_redir={port} (from 6.11 on also pci=config_acs=), or try at once, until the next boot: "
+    "`setpci -s {port} ECAP_ACS+6.w=0:2c` (clears RR, CR and EC); do so for every downstream port of the switch that "
+    "redirects (`dmaproof route {client} {provider}` names them). Firmware may have a switch called ACS control. GPUs "
+    "under one switch without redirect share an IOMMU group: they can then no longer be given to different guests."
+)
+
+
+def _match(case: Case) -> Finding | None:
+    found = [(one, fact, short) for one, fact in _redirected(case) if (short := _short(case, fact))]
+    if not found:
+        return None
+    _, route, rates = found[0]
+    port = route.decided_by or "PORT"
+    return Finding(
+        confidence="certain",
+        summary="; ".join(dict.fromkeys(_told(fact, short) for _, fact, short in found)),
+        evidence=tuple(dict.fromkeys(one for one, _, _ in found)) + tuple(rate.evidence for rate in rates),
+        explains=_rates(case, [fact for _, fact, _ in found]),
+        remedy=_REMEDY.format(port=port, client=route.client, provider=route.provider),
+    )
+
+
+def _redirected(case: Case) -> tuple[tuple[Evidence, RouteSeen], ...]:
+    """Routes that go over the host bridge because of a port's setting, not for want of a common switch."""
+    return tuple(
+        (one, route)
+        for one, route in case.facts(RouteSeen)
+        if route.outcome == "host-bridge" and route.acs and route.decided_by is not None
+    )
+
+
+def _short(case: Case, route: RouteSeen) -> list[Rate]:
+    """Peer rates of the pair below what is declared: without one, redirect is this machine's known way."""
+    return [
+        rate
+        for rate in shortfall.rates(case)
+        if rate.ends == {route.client, route.provider} and rate.measured.peer and rate.kind == "pcie" and rate.is_short
+    ]
+
+
+def _rates(case: Case, routes: list[RouteSeen]) -> tuple[Evidence, ...]:
+    pairs = [{route.client, route.provider} for route in routes]
+    return tuple(rate.evidence for rate in shortfall.rates(case) if rate.ends in pairs and rate.measured.peer)
+
+
+def _told(route: RouteSeen, short: list[Rate]) -> str:
+    return (
+        f"{route.decided_by} redirects peer traffic of {route.client} and {route.provider} to the root complex "
+        f"(ACS {'+'.join(route.acs)}): {short[0].told}"
+    )
+
+
+SIGNATURE = Signature(
+    id="acs-redirects-p2p",
+    title="ACS redirect on a switch port sends peer traffic through the root complex.",
+    needs="A route that a redirecting port between the two GPUs decides, and a peer rate below what is declared.",
+    excludes="GPUs without a common switch, rates that are reached, and pairs one of whose links is degraded.",
+    remedy=_REMEDY.format(port="PORT", client="CLIENT", provider="PROVIDER"),
+    references=(
+        "https://github.com/NVIDIA/nccl/issues/257",
+        "https://github.com/NVIDIA/nccl-tests/issues/115",
+        "Linux drivers/pci/p2pdma.c: calc_map_type_and_dist",
+        "Linux Documentation/admin-guide/kernel-parameters.txt: pci=disable_acs_redir",
+    ),
+    match=_match,
+)

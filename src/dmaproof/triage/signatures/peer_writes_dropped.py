@@ -1,0 +1,80 @@
+"""Posted writes to a peer vanish: the owner still finds what was there before, and nobody reports anything.
+
+canAccessPeer says yes, the copy "succeeds" (FIDESlib#28, vllm#51513). Root complexes that claim peer traffic and
+forward none behave so, as do ACS settings that send it to one. Only the owner's own read shows it.
+"""
+
+from __future__ import annotations
+
+from dmaproof.evidence.fact import PeerWriteSeen, RouteSeen
+from dmaproof.triage.signature import Finding, Signature
+from dmaproof.triage.verdict import Case, Confidence
+
+_MAYBE_UNSEEN = "a fault line may have been lost: with one, this would be the IOMMU's refusal, not a silent loss"
+_REMEDY = (
+    "Do not use PCIe peer access between these GPUs (NCCL_P2P_DISABLE=1; CUDA: leave cuCtxEnablePeerAccess out) until"
+    " the platform vendor confirms that its root complex forwards peer writes. `dmaproof route {client} {provider}` "
+    "says which port the traffic passes; if it is redirected there by ACS, boot with pci=disable_acs_redir=<that "
+    "port>, else try iommu=pt, and move both GPUs under one PCIe switch. Ask the vendor: does the root complex "
+    "support peer to peer memory writes between these root ports, and is there a firmware switch for it?"
+)
+
+
+def _match(case: Case) -> Finding | None:
+    writes = [(one, fact) for one, fact in case.facts(PeerWriteSeen) if _is_dropped(fact) and not _faulted(case, fact)]
+    if not writes:
+        return None
+    _, first = writes[0]
+    routes = tuple(one for one, fact in case.facts(RouteSeen) if {fact.client, fact.provider} == _ends(first))
+    return Finding(
+        confidence=_confidence(case, [fact for _, fact in writes]),
+        summary="; ".join(dict.fromkeys(_told(fact) for _, fact in writes)),
+        evidence=(*(one for one, _ in writes), *routes),
+        blind_spots=(_MAYBE_UNSEEN,) if _may_have_lost_lines(case) else (),
+        remedy=_REMEDY.format(client=first.writer, provider=first.owner),
+    )
+
+
+def _is_dropped(wrote: PeerWriteSeen) -> bool:
+    return wrote.wrong_words > 0 and wrote.old_words > 0 and wrote.writer_wrong_words != 0
+
+
+def _faulted(case: Case, wrote: PeerWriteSeen) -> bool:
+    faults = case.of_kind("iommu-fault")
+    return any(one.event is not None and one.event.bdf in (None, wrote.writer) for one in faults)
+
+
+def _ends(wrote: PeerWriteSeen) -> set[str]:
+    return {wrote.writer, wrote.owner}
+
+
+def _may_have_lost_lines(case: Case) -> bool:
+    return bool(case.of_kind("suppressed", "records-lost", "overflow")) or any(
+        one.event is not None and one.event.overflow for one in case.of_kind("fault-status")
+    )
+
+
+def _confidence(case: Case, writes: list[PeerWriteSeen]) -> Confidence:
+    """Two observers make it certain: the owner and the writer, with a kernel log that lost nothing."""
+    if _may_have_lost_lines(case):
+        return "possible"
+    both_see_it = all(wrote.writer_wrong_words and wrote.old_words == wrote.wrong_words for wrote in writes)
+    return "certain" if both_see_it else "probable"
+
+
+def _told(wrote: PeerWriteSeen) -> str:
+    return (
+        f"writes of {wrote.writer} ({wrote.engine}) into memory of {wrote.owner} vanish: {wrote.old_words} of "
+        f"{wrote.nwords} words still hold what was there before, and no fault was reported"
+    )
+
+
+SIGNATURE = Signature(
+    id="peer-writes-dropped",
+    title="Writes to a peer's memory vanish silently: the owner still sees the old data.",
+    needs="The owner's own read finds old data where the peer wrote.",
+    excludes="A writer that reads its own data back (peer-mirror), and any IOMMU fault of the writer.",
+    remedy=_REMEDY.format(client="WRITER", provider="OWNER"),
+    references=("https://github.com/vllm-project/vllm/issues/51513", "FIDESlib issue 28"),
+    match=_match,
+)
