@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.run",
     "fixtures.rig",
     "fixtures.pairs",
+    "fixtures.nvml",
     "fixtures.evidence",
     "fixtures.worker",
     "fixtures.measure",

@@ -6,17 +6,35 @@ import pytest
 
 from dmaproof.cuda.copies import Engine
 from dmaproof.cuda.integrity import PeerWrite, peer_write
+from dmaproof.evidence.fact import PeerWriteSeen
+from fixtures.evidence import NoteFact
 from fixtures.pairs import Pair
 from fixtures.worker import Bench
 
 
-@pytest.mark.catches("mirror", "mismatch", "silent_drop", "can_not_enable", "mailbox")
+@pytest.mark.catches("mirror", "mismatch", "silent_drop", "can_not_enable", "mailbox", "bar_efault")
 @pytest.mark.requires(gpus=2, peer=True)
 @pytest.mark.parametrize("nbytes", [pytest.param(1 << 10, id="1KiB"), pytest.param(64 << 20, id="64MiB")])
 @pytest.mark.parametrize("engine", ["ce", "sm"])
-def test_peer_write_lands(pair: Pair, nbytes: int, engine: Engine, worker: Bench) -> None:
+def test_peer_write_lands(pair: Pair, nbytes: int, engine: Engine, worker: Bench, note_fact: NoteFact) -> None:
     wrote = worker.run(peer_write, writer=pair.source.bdf, owner=pair.target.bdf, nbytes=nbytes, engine=engine)
-    assert wrote.landed, _story(wrote, pair)
+    story = _story(wrote, pair)
+    note_fact("peer-write", story, _seen(wrote, pair, engine, nbytes))
+    assert wrote.landed, story
+
+
+def _seen(wrote: PeerWrite, pair: Pair, engine: Engine, nbytes: int) -> PeerWriteSeen:
+    """The owner looked twice; what either of its looks found wrong is wrong."""
+    return PeerWriteSeen(
+        writer=pair.source.bdf,
+        owner=pair.target.bdf,
+        engine=engine,
+        nbytes=nbytes,
+        nwords=wrote.nwords,
+        wrong_words=max(wrote.owner.wrong_words, wrote.owner_copied.wrong_words),
+        old_words=wrote.old_words,
+        writer_wrong_words=wrote.writer.wrong_words,
+    )
 
 
 def _story(wrote: PeerWrite, pair: Pair) -> str:

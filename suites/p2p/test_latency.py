@@ -23,7 +23,8 @@ def test_peer_latency(pair: Pair, engine: Engine, worker: Bench, measure: Measur
         measured = worker.run(copy_latency, source=ends[0], target=ends[1]).measurement
     else:
         measured = worker.run(load_latency, reader=ends[0], owner=ends[1]).measurement
-    measure(measured, source=pair.source.name, target=pair.target.name, path=engine, peer=True)
-    declared = pair.path.latency_ns if pair.path else None
-    if engine == "sm" and declared is not None:
+    declared = pair.path.latency_ns if pair.path and engine == "sm" else None
+    where = {"source": pair.source.name, "target": pair.target.name, "path": engine}
+    measure(measured, **where, peer=True, declared=declared)
+    if declared is not None:
         assert measured.median <= declared * (1 + EXCESS), f"{measured.median:.0f} ns, declared {declared:.0f} ns"

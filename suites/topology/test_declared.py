@@ -7,32 +7,16 @@ from pathlib import Path
 import pytest
 
 from dmaproof.cuda.device import addressing
-from dmaproof.evidence import nvml_query
+from dmaproof.evidence.fact import AddressingSeen
 from dmaproof.evidence.nvml_query import NvmlState
 from dmaproof.pci import config, sysfs, tree
 from dmaproof.rig.discover import gpus_in_use, trainable
 from dmaproof.rig.model import Node
+from fixtures import facts
+from fixtures.evidence import NoteFact
 from fixtures.pairs import End
 from fixtures.state import Run
 from fixtures.worker import Bench
-
-QUERY_S = 30.0
-
-
-@pytest.fixture(scope="session")
-def _answers() -> dict[str, NvmlState | nvml_query.Unanswered]:
-    return {}
-
-
-@pytest.fixture
-def nvml(run: Run, gpu: End, _answers: dict[str, NvmlState | nvml_query.Unanswered]) -> NvmlState:
-    """NVML's view of the GPU's node, asked once a session."""
-    name = gpu.node.name
-    if name not in _answers:
-        _answers[name] = nvml_query.query(run.nodes[name].env, QUERY_S)
-    answer = _answers[name]
-    assert isinstance(answer, NvmlState), f"NVML on {name}: {answer.reason}"
-    return answer
 
 
 def test_no_gpu_is_undeclared(node_under_test: Node, node_root: Path) -> None:
@@ -86,13 +70,15 @@ def test_identity(gpu: End, nvml: NvmlState) -> None:
 
 
 @pytest.mark.requires(gpus=1)
-def test_addressing_mode(gpu: End, nvml: NvmlState, worker: Bench) -> None:
+def test_addressing_mode(gpu: End, nvml: NvmlState, worker: Bench, note_fact: NoteFact) -> None:
     """By the device attributes that programs look at, and by NVML where it answers."""
     declared = gpu.node.addressing
     if declared == "unknown":
         pytest.skip("the rig declares no addressing mode")
     found = worker.run(addressing, gpu=gpu.gpu.bdf)
-    assert found.mode == declared, f"the rig declares {declared}, the device attributes say {found.mode}"
     seen = nvml.gpu(gpu.gpu.bdf)
     told = seen.addressing if seen is not None else None
+    fact = AddressingSeen(bdf=gpu.gpu.bdf, declared=declared, by_attributes=found.mode, by_nvml=told)
+    note_fact("addressing", facts.told(fact), fact)
+    assert found.mode == declared, f"the rig declares {declared}, the device attributes say {found.mode}"
     assert told in (None, declared), f"the rig declares {declared}, NVML says {told}"

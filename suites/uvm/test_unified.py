@@ -16,7 +16,7 @@ NBYTES = 4 << 20
 ROUNDS = 100
 
 
-@pytest.mark.catches("stage2_hole", "livelock_silent")
+@pytest.mark.catches("stage2_hole", "livelock_silent", "lock_wait")
 @pytest.mark.requires(gpus=1)
 def test_prefetch_there_and_back(gpu: End, memory: SharedKind, worker: Bench, measure: Measure) -> None:
     moved = worker.run(prefetch, gpu=gpu.gpu.bdf, memory=memory, nbytes=NBYTES)
@@ -27,7 +27,7 @@ def test_prefetch_there_and_back(gpu: End, memory: SharedKind, worker: Bench, me
         assert (moved.location, moved.location_back) == ("gpu", "host"), "the driver names another prefetch location"
 
 
-@pytest.mark.catches("stage2_hole", "livelock_silent")
+@pytest.mark.catches("stage2_hole", "livelock_silent", "lock_wait")
 @pytest.mark.requires(gpus=1)
 @pytest.mark.parametrize("first", ["cpu", "gpu"])
 def test_first_touch(gpu: End, memory: SharedKind, first: Literal["cpu", "gpu"], worker: Bench) -> None:
