@@ -54,7 +54,9 @@ class DmaOutcome:
 class PageFault:
     """``gpu`` touched ``nbytes`` at ``va`` that are not mapped for it; UVM is to bring them ``toward`` a place.
 
-    ``space``: ``managed`` (cuMemAllocManaged) or ``system`` (malloc, through HMM or ATS).
+    ``space``: ``managed`` (cuMemAllocManaged), ``system`` (malloc, through HMM or ATS), ``unmapped`` (no memory of the
+    process is there, or none that this GPU may touch). ``mapping`` is that of the process's own pages, as its
+    /proc/PID/maps says.
     """
 
     op: Literal["fault"] = "fault"
@@ -62,8 +64,9 @@ class PageFault:
     va: int
     nbytes: int
     access: Literal["read", "write", "atomic", "prefetch"]
-    space: Literal["managed", "system"]
+    space: Literal["managed", "system", "unmapped"]
     toward: str
+    mapping: Literal["private", "shared"] = "private"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +83,19 @@ class FaultOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """Is ``gpu`` still there?"""
+    """Is ``gpu`` still there? ``context``: the process is to get one there, for which firmware and driver must work."""
 
     op: Literal["inquiry"] = "inquiry"
     gpu: str
+    context: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    state: Literal["present", "lost"]
+    """``failed``: there, but no context can be had; ``code`` as in DmaOutcome."""
+
+    state: Literal["present", "lost", "failed"]
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +109,19 @@ class Checkup:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
     """``recovery_action`` is NVML's number; ``generation`` and ``width`` are the PCIe link's now, None where the rig
-    declares no link; ``nvlinks_down`` are link numbers; ``nvlink_errors`` has crc, replay and recovery counts."""
+    declares no link; ``nvlinks_down`` are link numbers; ``nvlink_errors`` has the counts of crc, replay and recovery by
+    link number, links without errors left out; ``rows_remapped`` counts those for uncorrectable errors."""
 
     recovery_action: int
     remap_pending: bool
     remap_failed: bool
+    rows_remapped: int
     ecc_uncorrectable: int
     pcie_replays: int
     generation: int | None
     width: int | None
     nvlinks_down: tuple[int, ...]
-    nvlink_errors: dict[str, int]
+    nvlink_errors: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +135,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The node as the machine is built (dmaproof.rig.model.Node, as JSON)."""
+    """The node (dmaproof.rig.model.Node, as JSON) as its kernel came up: addressing is what the driver brought about,
+    whatever the rig declares."""
 
     node: str
 

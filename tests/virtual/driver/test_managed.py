@@ -74,6 +74,7 @@ print(json.dumps(int(memory)))
         "access": "write",
         "space": "managed",
         "toward": GPU0,
+        "mapping": "private",
     }
     assert (one["va"], one["nbytes"]) == (base + 2 * PAGE, PAGE)
 

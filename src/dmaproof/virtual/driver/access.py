@@ -4,7 +4,7 @@ what it costs. One object an operation; every wire request of the driver is made
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.chunks import Bytes, Memory, Mirror, Nowhere
@@ -12,9 +12,10 @@ from dmaproof.virtual.driver.clock import Leg
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import GPU_LOST, CuResult, DriverError, NeverCompletesError
 from dmaproof.virtual.driver.gpus import Context, Device
-from dmaproof.virtual.driver.host import SystemMemory
+from dmaproof.virtual.driver.host import SystemMemory, permissions, readable
 from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.residence import touch
+from dmaproof.virtual.driver.stuck import wait_in_kernel
 from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, PageFault
 
 Access = Literal["read", "write", "atomic"]
@@ -57,7 +58,7 @@ class Operation:
         if found is None:
             return self._system(va, nbytes, access)
         if va + nbytes > found.end:
-            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+            self.illegal(found.end, access)
         offset = va - found.va
         if isinstance(found.memory, ManagedPages):
             touch(self, found.memory, found.va, offset, nbytes, access)
@@ -69,18 +70,19 @@ class Operation:
             self.local(self.device, nbytes, va)
             return Span(found.memory, offset, nbytes)
         if owner.ordinal not in self.context.peers:
-            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+            self.illegal(va, access)
         return Span(self.remote(found, owner, va, nbytes, access), offset, nbytes)
 
     def _system(self, va: int, nbytes: int, access: Access) -> Span:
         """Memory that CUDA did not hand out: the program's own, where the node's addressing reaches it."""
         addressing = self.driver.fabric.node.addressing
         if addressing not in ("hmm", "ats") or self.driver.space.is_device_address(va) or va == 0:
-            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+            self.illegal(va, access)
         memory = SystemMemory(va)
-        if nbytes:  # nothing there is a fault that the kernel cannot serve either
-            memory.read(0, 1)
-            memory.read(nbytes - 1, 1)
+        if nbytes and not readable(va, nbytes):  # nothing there is a fault that the kernel cannot serve either
+            self.illegal(va, access)
+        if access == "atomic" and not permissions(va).startswith("rw"):
+            self.illegal(va, access)
         self.fault_once(va, nbytes, access)
         if addressing == "hmm":  # the pages have come to the GPU
             self.local(self.device, nbytes, va)
@@ -137,10 +139,7 @@ class Operation:
         ends = place(source), place(target)
         request = Dma(requester=requester.bdf, engine=self.engine, source=ends[0], target=ends[1], nbytes=nbytes, va=va)
         outcome = self.driver.link.dma(request)
-        if outcome.effect == "never":
-            raise NeverCompletesError
-        if outcome.effect == "lost":
-            self._lost(requester, source, target)
+        self._went_on(outcome.effect, outcome.code, requester, source, target)
         return outcome
 
     def fault(
@@ -149,20 +148,37 @@ class Operation:
         va: int,
         nbytes: int,
         access: Literal["read", "write", "atomic", "prefetch"],
-        space: Literal["managed", "system"],
+        space: Literal["managed", "system", "unmapped"],
         toward: str,
     ) -> None:
         """Have UVM serve a page fault of ``device``. Raises what ends the operation."""
-        outcome = self.driver.link.fault(
-            PageFault(gpu=device.bdf, va=va, nbytes=nbytes, access=access, space=space, toward=toward)
+        mapping: Literal["private", "shared"] = "private"
+        if space == "system" and permissions(va).endswith("s"):
+            mapping = "shared"
+        asked = PageFault(
+            gpu=device.bdf, va=va, nbytes=nbytes, access=access, space=space, toward=toward, mapping=mapping
         )
-        if outcome.effect == "replaying":
-            raise NeverCompletesError
-        if outcome.effect == "fatal":
-            raise DriverError(CuResult.ILLEGAL_ADDRESS)
-        if outcome.effect == "lost":
-            self._lost(device)
+        outcome = self.driver.link.fault(asked)
+        self._went_on(outcome.effect, outcome.code, device)
         self.extra_ns += outcome.duration_ns
+
+    def illegal(self, va: int, access: Access) -> NoReturn:
+        """The GPU faults on an address where it finds nothing: the kernel driver hears of it, and the context ends."""
+        self.fault(self.device, va, 1, access, "unmapped", self.device.bdf)
+        raise DriverError(CuResult.ILLEGAL_ADDRESS)
+
+    def _went_on(self, effect: str, code: str, *involved: Device | None) -> None:
+        """Returns where the machine let the operation go on, else ends it as the machine said."""
+        if effect in ("never", "replaying", "unserved"):
+            raise NeverCompletesError
+        if effect == "stuck":
+            wait_in_kernel()
+        if effect == "fatal":
+            raise DriverError(CuResult.ILLEGAL_ADDRESS)
+        if effect == "failed":
+            raise DriverError(CuResult[code])
+        if effect == "lost":
+            self._lost(*involved)
 
     def _lost(self, *involved: Device | None) -> None:
         """Contexts of every GPU that is gone die, and the operation's own with them."""

@@ -20,8 +20,12 @@ class CuResult(IntEnum):
     INVALID_DEVICE = 101
     INVALID_IMAGE = 200
     INVALID_CONTEXT = 201
+    MAP_FAILED = 205
+    ECC_UNCORRECTABLE = 214
     PEER_ACCESS_UNSUPPORTED = 217
     INVALID_PTX = 218
+    NVLINK_UNCORRECTABLE = 220
+    CONTAINED = 226
     INVALID_HANDLE = 400
     ILLEGAL_STATE = 401
     NOT_FOUND = 500
@@ -50,8 +54,11 @@ _DESCRIPTIONS = {
     CuResult.NO_DEVICE: "no CUDA-capable device is detected",
     CuResult.INVALID_DEVICE: "invalid device ordinal",
     CuResult.INVALID_CONTEXT: "invalid device context",
+    CuResult.ECC_UNCORRECTABLE: "uncorrectable ECC error encountered",
     CuResult.PEER_ACCESS_UNSUPPORTED: "peer access is not supported between these two devices",
     CuResult.INVALID_PTX: "a PTX JIT compilation failed",
+    CuResult.NVLINK_UNCORRECTABLE: "uncorrectable NVLink error detected during the execution",
+    CuResult.CONTAINED: "memory contained error encountered",
     CuResult.INVALID_HANDLE: "invalid resource handle",
     CuResult.NOT_FOUND: "named symbol not found",
     CuResult.NOT_READY: "device not ready",

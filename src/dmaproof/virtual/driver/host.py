@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -104,6 +105,16 @@ def readable(address: int, nbytes: int) -> bool:
     except DriverError:
         return False
     return True
+
+
+def permissions(address: int) -> str:
+    """Of the mapping that holds ``address``, as /proc/self/maps writes them (``rw-p``, ``rw-s``); "" where none is."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+        span, words, *_ = line.split(maxsplit=2)
+        start, _, end = span.partition("-")
+        if int(start, 16) <= address < int(end, 16):
+            return words
+    return ""
 
 
 def _mapped(address: int | None) -> int:

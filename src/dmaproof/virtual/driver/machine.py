@@ -35,8 +35,8 @@ class MachineLink:
     def fault(self, request: PageFault) -> FaultOutcome:
         return FaultOutcome(**self._ask(asdict(request)))
 
-    def inquire(self, gpu: str) -> Presence:
-        return Presence(**self._ask(asdict(Inquiry(gpu=gpu))))
+    def inquire(self, gpu: str, *, context: bool = False) -> Presence:
+        return Presence(**self._ask(asdict(Inquiry(gpu=gpu, context=context))))
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:

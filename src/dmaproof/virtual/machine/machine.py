@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from dmaproof.rig.model import HOST as HOST_NAME
-from dmaproof.rig.model import Gpu, Node, Path
-from dmaproof.virtual.machine import bus, paging, work
+from dmaproof.rig.model import Addressing, Gpu, Node, Path
+from dmaproof.virtual.machine import bus, paging, trouble, work
 from dmaproof.virtual.machine.fabric import Aperture, Fabric
 from dmaproof.virtual.machine.gpu import GpuModel
+from dmaproof.virtual.machine.hung import Blocked
 from dmaproof.virtual.machine.iommu import Domain, Fault, Iommu
 from dmaproof.virtual.machine.kmsg import KernelLog
 from dmaproof.virtual.machine.nvrm import Nvrm, Process
 from dmaproof.virtual.machine.peermap import PeerMap
 from dmaproof.virtual.machine.vtd import FaultLog, FaultReporter
-from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, FaultOutcome, GpuEvent, PageFault, Presence, Vitals
+from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, FaultOutcome, GpuEvent, Inquiry, PageFault, Presence, Vitals
 
 MEMORY = range(0x1_0000_0000, 0x80_0000_0000)
 """Bus addresses of the node's own memory above 4 GiB, where drivers' buffers are."""
@@ -24,7 +26,11 @@ _COHERENT_STRIDE = 0x100_0000_0000
 
 @dataclass(slots=True)
 class Machine:
-    """All state of one node. Every method is called with the monotonic time; nothing here waits or reads a clock."""
+    """All state of one node. Every method is called with the monotonic time; nothing here waits or reads a clock.
+
+    ``addressing`` is what the driver brought about. ``blocked`` are threads in state D, by client, or by BDF for the
+    thread that serves a GPU's faults. ``heap``: how programs' allocators get memory from the kernel.
+    """
 
     node: Node
     log: KernelLog
@@ -35,7 +41,10 @@ class Machine:
     peermap: PeerMap
     report: FaultReporter
     events: list[GpuEvent]
+    addressing: Addressing
     clients: dict[int, Process] = field(default_factory=dict)
+    blocked: dict[int | str, Blocked] = field(default_factory=dict)
+    heap: Literal["private", "shared"] = "private"
 
     def connect(self, client: int, process: Process) -> None:
         self.clients[client] = process
@@ -43,7 +52,8 @@ class Machine:
     def dma(self, client: int, request: Dma, now_s: float) -> DmaOutcome:
         """What becomes of one transfer: first what the GPUs make of it, then the way it takes. ValueError for a path
         that is not declared."""
-        return work.admit(self, client, request) or bus.transfer(self, client, request, now_s)
+        ended = work.admit(self, client, request, now_s)
+        return ended or work.over_nvlink(self, request, bus.transfer(self, client, request, now_s))
 
     def fault(self, client: int, request: PageFault, now_s: float) -> FaultOutcome:
         return paging.serve(self, client, request, now_s)
@@ -61,25 +71,42 @@ class Machine:
             recovery_action=model.health.recovery_action,
             remap_pending=model.health.remap_pending,
             remap_failed=model.health.remap_failed,
+            rows_remapped=model.health.rows_remapped,
             ecc_uncorrectable=model.health.ecc_uncorrectable,
             pcie_replays=model.link.replays,
             generation=link.generation if link else None,
             width=link.width if link else None,
             nvlinks_down=tuple(sorted(model.nvlinks.down)),
-            nvlink_errors=dict(model.nvlinks.errors),
+            nvlink_errors={str(link): dict(counts) for link, counts in model.nvlinks.errors.items()},
         )
 
-    def inquire(self, gpu: str) -> Presence:
-        return Presence(state="lost" if self.gpus[gpu].lost else "present")
+    def inquire(self, client: int, request: Inquiry) -> Presence:
+        gpu = self.gpus[request.gpu]
+        if gpu.lost or not request.context:
+            return Presence(state="lost" if gpu.lost else "present")
+        code = trouble.context(self, client, gpu)
+        return Presence(state="failed" if code else "present", code=code)
+
+    def users(self, gpu: GpuModel) -> list[Process]:
+        """The processes with channels on ``gpu``."""
+        return [self.clients[client] for client in gpu.users]
+
+    @property
+    def effective(self) -> Node:
+        """The node as it came up."""
+        return self.node.model_copy(update={"addressing": self.addressing})
 
     def disconnect(self, client: int) -> None:
         """The process is gone: its channels are torn down, and faults that were never served are cancelled."""
+        self.blocked.pop(client, None)
         for gpu in self.gpus.values():
+            gpu.users.pop(client, None)
             gpu.waiting = [one for one in gpu.waiting if one.client != client]
             cancelled = [one for one in gpu.faults.replaying if one.client == client]
             gpu.faults.replaying = [one for one in gpu.faults.replaying if one.client != client]
             for one in cancelled[:1]:  # the first fault tears down the channel, and the others with it
-                self.nvrm.mmu_fault(gpu, self.clients[client], one.fault.va, "FAULT_PTE", one.fault.access)
+                if not one.undone:  # its pages are there as often as not: nothing is left to cancel
+                    self.nvrm.mmu_fault(gpu, self.clients[client], one.fault.va, "FAULT_PTE", one.fault.access)
         self.clients.pop(client, None)
 
     def path(self, source: str, target: str) -> Path:
@@ -103,10 +130,14 @@ class Machine:
     @property
     def busy(self) -> bool:
         """Whether something goes on by itself: ``tick`` is to be called."""
-        return any(gpu.waiting or gpu.faults.replaying for gpu in self.gpus.values())
+        return bool(self.blocked) or any(
+            gpu.waiting or gpu.faults.replaying or gpu.bottom_half.since_s is not None for gpu in self.gpus.values()
+        )
 
     def tick(self, now_s: float) -> None:
         """Lets retries and replays happen as often as time has passed."""
+        for blocked in list(self.blocked.values()):
+            blocked.report(self.log, now_s)
         due: list[tuple[float, str, int]] = []
         for gpu in self.gpus.values():
             gpu.faults.replay(now_s)
@@ -129,7 +160,7 @@ def build(node: Node, log: KernelLog) -> Machine:
     iommu = Iommu({bdf: Domain() for bdf in gpus} if translated else {}, stage2)
     events: list[GpuEvent] = []
     nvrm, peermap = Nvrm(log, events.append), PeerMap(iommu, fabric)
-    return Machine(node, log, fabric, iommu, gpus, nvrm, peermap, _reporter(node, log), events)
+    return Machine(node, log, fabric, iommu, gpus, nvrm, peermap, _reporter(node, log), events, node.addressing)
 
 
 def _reporter(node: Node, log: KernelLog) -> FaultReporter:

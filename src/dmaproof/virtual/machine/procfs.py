@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.gpu import GpuModel
+from dmaproof.virtual.machine.hung import TIMEOUT_S
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.machine.nvrm import VERSION
+from dmaproof.virtual.machine.threads import threads
 from dmaproof.virtual.machine.tree import Folder, Link, Tree
 from dmaproof.virtual.machine.uvm import fault_stats
 
@@ -59,6 +63,7 @@ def procfs(machine: Machine) -> Tree:
     """The tree of a machine that has just booted."""
     node = machine.node
     tree: Tree = {
+        "proc/sys/kernel/hung_task_timeout_secs": f"{TIMEOUT_S}\n",
         "proc/cmdline": command_line(node) + "\n",
         "proc/driver/nvidia/version": f"NVRM version: {module_id(node)}\nGCC version:  gcc version 13.3.0\n",
         "proc/driver/nvidia/params": _params(machine),
@@ -74,9 +79,10 @@ def procfs(machine: Machine) -> Tree:
 
 def counters(machine: Machine) -> Tree:
     """What changes as faults are served."""
-    return {
+    stats: Tree = {
         f"{UVM_FOLDER}/{gpu.uuid}/fault_stats": fault_stats(gpu.faults) for gpu in machine.gpus.values() if not gpu.lost
     }
+    return stats | threads(list(machine.gpus.values()), time.monotonic())
 
 
 def _gpu(gpu: GpuModel) -> Tree:

@@ -95,14 +95,14 @@ class Server:
         if op == "fault":
             return asdict(self._machine.fault(client, PageFault(**request), now_s))
         if op == "inquiry":
-            return asdict(self._machine.inquire(Inquiry(**request).gpu))
+            return asdict(self._machine.inquire(client, Inquiry(**request)))
         if op == "checkup":
             return asdict(self._machine.checkup(Checkup(**request).gpu))
         raise ValueError(f"unknown op {op!r}")
 
     def _hello(self, client: int, hello: Hello) -> dict[str, Any]:
         self._machine.connect(client, Process(hello.pid, hello.process, client))
-        return asdict(Welcome(node=self._machine.node.model_dump_json()))
+        return asdict(Welcome(node=self._machine.effective.model_dump_json()))
 
     def _watch(self, _: Watch, writer: asyncio.StreamWriter) -> dict[str, Any]:
         """Begins the stream with an event of type 0 (nvmlEventTypeNone): its reader misses nothing from there on."""

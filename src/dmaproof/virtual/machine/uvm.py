@@ -9,22 +9,58 @@ from dmaproof.virtual.wire import PageFault
 
 Access = Literal["read", "write", "atomic", "prefetch"]
 PAGE_NBYTES = 0x1000
+_FIRST_PID = 900
 REPLAY_PERIOD_S = 0.002
 """How often a fault that is served in vain comes back: fetch, service, replay, and the access faults again."""
 
 
 @dataclass(slots=True)
 class Replay:
-    """A fault that is replayed without end, for the process that ``client`` is."""
+    """A fault that is replayed without end, for the process that ``client`` is. ``undone``: each time its pages arrive
+    and are taken away again before the access goes on."""
 
     client: int
     fault: PageFault
     since_s: float
+    undone: bool = False
+
+    @property
+    def npages(self) -> int:
+        return pages_of(self.fault.nbytes)
+
+
+@dataclass(slots=True)
+class BottomHalf:
+    """The kernel thread that serves a GPU's faults (``UVM GPU<n> BH``, kernel-open/nvidia-uvm/uvm_gpu_isr.c).
+
+    ``stuck_in``: what becomes of it at the first fault that it is to serve: it sleeps on a lock that nobody gives back
+    (D), or spins (R). ``since_s`` is when that was.
+    """
+
+    stuck_in: Literal["D", "R"] | None = None
+    since_s: float | None = None
+
+    def serves(self, now_s: float) -> bool:
+        """A fault arrives; whether the thread gets to serve it."""
+        if self.stuck_in is not None and self.since_s is None:
+            self.since_s = now_s
+        return self.stuck_in is None
+
+    @property
+    def state(self) -> Literal["S", "D", "R"]:
+        return "S" if self.since_s is None or self.stuck_in is None else self.stuck_in
+
+    def ran_s(self, now_s: float) -> float:
+        """How long it has been on a CPU."""
+        return now_s - self.since_s if self.since_s is not None and self.stuck_in == "R" else 0.0
 
 
 @dataclass(slots=True)
 class FaultBuffer:
-    """The counters of ``fault_stats`` (kernel-open/nvidia-uvm/uvm_gpu.c) and the faults that never end."""
+    """The counters of ``fault_stats`` (kernel-open/nvidia-uvm/uvm_gpu.c) and the faults that never end.
+
+    ``contested``: another processor touches every page as soon as it has come to this GPU, and so takes it back.
+    """
 
     faults: int = 0
     duplicates: int = 0
@@ -37,6 +73,7 @@ class FaultBuffer:
     replays_ack_all: int = 0
     non_replayable: int = 0
     replaying: list[Replay] = field(default_factory=list)
+    contested: bool = False
 
     def took(self, access: Access, times: int = 1) -> None:
         """``times`` faults were fetched, served and replayed."""
@@ -51,9 +88,26 @@ class FaultBuffer:
             times = int((now_s - one.since_s) / REPLAY_PERIOD_S)
             one.since_s += times * REPLAY_PERIOD_S
             self.took(one.fault.access, times)
-            self.duplicates += times  # the same page of the same channel, again in the buffer
+            if one.undone:
+                self.pages_in += times * one.npages
+                self.pages_out += times * one.npages
+            else:
+                self.duplicates += times  # the same page of the same channel, again in the buffer
             busy |= times > 0
         return busy
+
+
+def thread_comm(minor: int) -> str:
+    """uvm_parent_id_t counts GPUs from 1; the CPU is 0."""
+    return f"UVM GPU{minor + 1} BH"
+
+
+def thread_pid(minor: int) -> int:
+    return _FIRST_PID + minor
+
+
+def pages_of(nbytes: int) -> int:
+    return -(-nbytes // PAGE_NBYTES)
 
 
 def fault_stats(buffer: FaultBuffer) -> str:

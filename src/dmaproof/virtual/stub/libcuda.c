@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -254,4 +256,24 @@ EXPORT void dmaproof_region_move(int number, uint64_t first, uint64_t npages, ui
 EXPORT uint64_t dmaproof_region_faults(int number)
 {
     return regions[number].faults;
+}
+
+/* ---- A call into the kernel that does not return -----------------------------------------------------------------
+ * The thread waits as one does behind a lock of the kernel driver: in the kernel, state D, no signal is delivered
+ * (kernel/fork.c, wait_for_vfork_done). It waits for a child that never runs on; the child is killed when the thread
+ * ends, which a SIGKILL of the process still brings about. Returns only where no child can be made. */
+EXPORT void dmaproof_wait_in_kernel(void)
+{
+    sigset_t all, before;
+    pid_t parent = getpid();
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the child shares our memory: it must run no handler of ours */
+    if (vfork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) /* killed before it could ask for the signal */
+            _exit(0);
+        for (;;)
+            pause();
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

@@ -17,8 +17,9 @@ _LEAST_PRIORITY, _GREATEST_PRIORITY = 0, -5
 def cu_device_primary_ctx_retain(target: int, device: int) -> None:
     state, one = driver(), driver().device(device)
     if one.context is None:
-        if state.link.inquire(one.bdf).state == "lost":
-            raise DriverError(GPU_LOST)
+        presence = state.link.inquire(one.bdf, context=True)
+        if presence.state != "present":
+            raise DriverError(GPU_LOST if presence.state == "lost" else CuResult[presence.code])
         one.context = Context(one, state)
     one.context.uses += 1
     put_u64(target, one.context.handle)
