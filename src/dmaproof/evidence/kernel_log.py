@@ -11,8 +11,9 @@ from dmaproof.errors import NodeError
 _READ_NBYTES = 1 << 16
 
 
-def since_boot(path: Path) -> tuple[bytes, ...]:
-    """What ``path`` (``/dev/kmsg``) gives, read by read, without waiting for more. Raises NodeError if unreadable.
+def since_boot(path: Path, most_nbytes: int | None = None) -> tuple[bytes, ...]:
+    """What ``path`` (``/dev/kmsg``) gives, read by read, without waiting for more, and no more than ``most_nbytes``: a
+    log that is flooded never ends. Raises NodeError if unreadable.
 
     Records overwritten while reading are passed over: the device goes on at the oldest that is left (EPIPE).
     """
@@ -21,9 +22,19 @@ def since_boot(path: Path) -> tuple[bytes, ...]:
     except OSError as error:
         raise NodeError(f"{path} cannot be read: {error.strerror}; run as root, or give CAP_SYSLOG") from None
     try:
-        return tuple(_reads(fd))
+        return tuple(_bounded(_reads(fd), most_nbytes))
     finally:
         os.close(fd)
+
+
+def _bounded(reads: Iterator[bytes], most_nbytes: int | None) -> Iterator[bytes]:
+    left = most_nbytes
+    for data in reads:
+        if left is not None:
+            left -= len(data)
+            if left < 0:
+                return
+        yield data
 
 
 def _reads(fd: int) -> Iterator[bytes]:
