@@ -1,4 +1,4 @@
-"""From a log to events: every decoder is asked about every line.
+"""From a log to events: every decoder is asked about every line that could be its own.
 
 A new family is one module and one entry in DECODERS.
 """
@@ -6,18 +6,53 @@ A new family is one module and one entry in DECODERS.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dmaproof.evidence.aer import AerDecoder
+from dmaproof.evidence.amdvi import AmdViDecoder
+from dmaproof.evidence.ats_setup import AtsSetupDecoder
+from dmaproof.evidence.bar import BarDecoder
 from dmaproof.evidence.decoder import Decoder
-from dmaproof.evidence.event import Event
-from dmaproof.evidence.lines import Line, lines
+from dmaproof.evidence.device_lost import DeviceLostDecoder
+from dmaproof.evidence.dpc import DpcDecoder
+from dmaproof.evidence.event import Event, Mould, cast, mould
+from dmaproof.evidence.hung_task import HungTaskDecoder
+from dmaproof.evidence.lines import Line, parse, text_of, unfold
+from dmaproof.evidence.link import LinkDecoder
+from dmaproof.evidence.loss import LossDecoder
+from dmaproof.evidence.p2pdma import P2pdmaDecoder
+from dmaproof.evidence.prefixes import messages, peel
+from dmaproof.evidence.sieve import Sieve
+from dmaproof.evidence.smmuv2 import SmmuV2Decoder
+from dmaproof.evidence.smmuv3 import SmmuV3Decoder
+from dmaproof.evidence.virtio_iommu import VirtioIommuDecoder
 from dmaproof.evidence.vtd import VtdDecoder
 from dmaproof.evidence.xid import XidDecoder
 
-DECODERS: tuple[Callable[[], Decoder], ...] = (VtdDecoder, XidDecoder)
+DECODERS: tuple[Callable[[], Decoder], ...] = (
+    VtdDecoder,
+    AmdViDecoder,
+    SmmuV3Decoder,
+    SmmuV2Decoder,
+    VirtioIommuDecoder,
+    XidDecoder,
+    DpcDecoder,
+    AerDecoder,
+    DeviceLostDecoder,
+    P2pdmaDecoder,
+    HungTaskDecoder,
+    AtsSetupDecoder,
+    BarDecoder,
+    LinkDecoder,
+    LossDecoder,
+)
 """One a family, asked in this order; the first that knows a line has it."""
+
+_MOST_REMEMBERED = 4096
+_STAMP = re.compile(rb"(?:<\d{1,4}>)?\[ {0,6}(\d{1,10}\.\d{1,9})\] (?=[A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +65,123 @@ class Decoded:
 
 
 class LogDecoder:
-    """Decodes one log line by line; ``lines`` and ``unknown`` count what was fed so far."""
+    """Decodes one log; ``lines`` and ``unknown`` count what was read so far. A log is fed line by line or run whole.
 
-    def __init__(self, decoders: Iterable[Callable[[], Decoder]] = DECODERS) -> None:
+    ``also`` are needles of lines that no decoder knows but that somebody wants to see: ``run`` hands every line with a
+    needle that nobody knew to ``unknown_to``.
+    """
+
+    def __init__(
+        self,
+        decoders: Iterable[Callable[[], Decoder]] = DECODERS,
+        also: Iterable[str] = (),
+        unknown_to: Callable[[Line], None] | None = None,
+    ) -> None:
         self._decoders = [new() for new in decoders]
-        self.lines = 0
-        self.unknown = 0
+        self._sieve = Sieve([*(needle for one in self._decoders for needle in one.needles), *also])
+        self._unknown_to = unknown_to
+        self._remembered: dict[bytes, tuple[Mould, ...]] = {}
+        self._idle = True
+        self._fed = self._fed_unknown = self._known = 0
+
+    @property
+    def lines(self) -> int:
+        return self._fed + self._sieve.lines
+
+    @property
+    def unknown(self) -> int:
+        return self._fed_unknown + self._sieve.lines - self._known
+
+    @property
+    def recognised(self) -> bool:
+        """What was run had at least one line as kernel logs have them."""
+        return self._known > 0 or self._sieve.recognised
 
     def feed(self, line: Line) -> list[Event] | None:
         """The events that ``line`` completes, or None for a line that no decoder knows."""
-        self.lines += 1
-        for decoder in self._decoders:
-            events = decoder.feed(line)
-            if events is not None:
-                return list(events)
-        self.unknown += 1
-        return None
+        events = self._feed(line)
+        self._fed += 1
+        self._fed_unknown += events is None
+        return events
 
     def finish(self) -> list[Event]:
         """The events still waiting for a further line: call it at the end, or after a silence."""
+        self._idle = True
         return [event for decoder in self._decoders for event in decoder.finish()]
 
     def run(self, stream: Iterable[bytes]) -> Iterator[Event]:
-        """The events of ``stream`` as they complete (see ``dmaproof.evidence.lines.lines`` for what it may be)."""
-        for line in lines(stream):
-            yield from self.feed(line) or ()
+        """The events of ``stream`` as they complete (see ``dmaproof.evidence.lines.lines`` for what it may be), and
+        one for each gap in the sequence of /dev/kmsg records."""
+        for found in self._sieve.run(stream):
+            if isinstance(found, list):
+                yield from self._raw(found)
+            elif isinstance(found, Line):
+                yield from self._lines(unfold(found))
+            else:
+                yield found
         yield from self.finish()
+
+    def _raw(self, found: Iterable[bytes]) -> Iterator[Event]:
+        """The events of raw lines. While nothing waits, one text means one thing: a storm is decoded once."""
+        remembered, stamp = self._remembered, _STAMP.match
+        for raw in found:
+            match = stamp(raw)
+            if match is not None and self._idle:
+                moulds = remembered.get(raw[match.end() :])
+                if moulds is not None:
+                    self._known += 1
+                    time = float(match[1])
+                    for values in moulds:
+                        yield cast(values, time)
+                    continue
+            if self._sieve.may_hold(raw):
+                yield from self._anew(raw, match)
+
+    def _anew(self, raw: bytes, match: re.Match[bytes] | None) -> Sequence[Event]:
+        idle, known = self._idle, self._known
+        events = self._lines(unfold(parse(text_of(raw))))
+        alone = idle and self._idle and self._known > known
+        if match is not None and alone and all(event.time == float(match[1]) for event in events):
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[raw[match.end() :]] = tuple(mould(event) for event in events)
+        return events
+
+    def _lines(self, found: Iterable[Line]) -> list[Event]:
+        """The events of what one line of the log holds, which counts as known if any of it is."""
+        events: list[Event] = []
+        known = False
+        for line in found:
+            answer = self._feed(line)
+            if answer is not None:
+                known = True
+                events += answer
+            elif self._unknown_to is not None:
+                self._unknown_to(line)
+        self._known += known
+        return events
+
+    def _feed(self, line: Line) -> list[Event] | None:
+        pieces = messages(line.text)
+        if len(pieces) == 1:
+            return self._message(line)
+        answers = [self._message(_piece(line, text, first=not at)) for at, text in enumerate(pieces)]
+        known = [answer for answer in answers if answer is not None]
+        return [event for answer in known for event in answer] if known else None
+
+    def _message(self, line: Line) -> list[Event] | None:
+        for decoder in self._decoders:
+            events = decoder.feed(line)
+            if events is not None:
+                self._idle = all(one.idle for one in self._decoders)
+                return list(events)
+        return None
+
+
+def _piece(line: Line, text: str, first: bool) -> Line:
+    """``text`` out of ``line``, with its own stamp where it has one."""
+    rest, time = (text, None) if first else peel(text)
+    return dataclasses.replace(line, text=rest.rstrip(), time=line.time if time is None else time)
 
 
 def decode(stream: Iterable[bytes]) -> Iterator[Event]:
@@ -81,5 +207,4 @@ _ORDER = (
 
 def event_json(event: Event) -> dict[str, Any]:
     """``event`` as an object of ``dmaproof decode --json``: every field of the contract, None where unknown."""
-    values = dataclasses.asdict(event)
-    return {name: values[name] for name in _ORDER}
+    return {name: getattr(event, name) for name in _ORDER}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections import deque
+from dataclasses import dataclass, fields
+from itertools import repeat
+from operator import attrgetter, call
+from typing import Any, Literal
 
 Kind = Literal[
     "iommu-fault",
@@ -29,8 +32,10 @@ class Event:
 
     ``time`` is the line's own time stamp in seconds (kernel clock), or None. ``text`` is what was decoded. ``severity``
     is that of AER (correctable, nonfatal, fatal) and NVLink events; ``event`` names the error as its source spells it
-    (``F_TRANSLATION``, ``ACSViol,UnsupReq``); ``duration_s`` is how long a hung task had been blocked; ``driver`` is a
-    driver that the line names in place of a device.
+    (``F_TRANSLATION``, ``ACSViol,UnsupReq``), or as its decoder's module says; ``reason`` is the number that the source
+    gives: a fault reason, status register, errno, or the BAR of a ``bar`` event. ``address`` of a ``xid`` is one inside
+    the GPU's own memory. ``duration_s`` is how long a hung task had been blocked, or an answer been waited for;
+    ``driver`` is a driver that the line names beside or in place of a device.
     """
 
     kind: Kind
@@ -60,3 +65,25 @@ class Event:
     severity: Literal["correctable", "nonfatal", "fatal"] | None = None
     duration_s: float | None = None
     driver: str | None = None
+
+
+_NAMES = tuple(field.name for field in fields(Event) if field.name != "time")
+_VALUES = attrgetter(*_NAMES)
+_SETTERS = tuple(getattr(Event, name).__set__ for name in _NAMES)
+_SET_TIME = Event.__dict__["time"].__set__
+
+Mould = tuple[Any, ...]
+"""All of an event but its time."""
+
+
+def mould(event: Event) -> Mould:
+    values: Mould = _VALUES(event)
+    return values
+
+
+def cast(values: Mould, time: float) -> Event:
+    """The event of a ``mould`` at ``time``; twice as fast as making one, for a storm that says one thing only."""
+    new = object.__new__(Event)
+    deque(map(call, _SETTERS, repeat(new), values), maxlen=0)
+    _SET_TIME(new, time)
+    return new

@@ -1,42 +1,27 @@
 """From the bytes of any log to lines: prefix taken off, time kept, memory bounded.
 
-The same kernel message reaches people through many pipes. The prefixes known here are those of ``/dev/kmsg``
-(Documentation/ABI/testing/dev-kmsg), ``dmesg`` (plain, ``-T``, ``-d``, ``-x``, with CONFIG_PRINTK_CALLER), syslog
-files, ``journalctl`` (short, short-iso, short-monotonic) and serial consoles; they are peeled one after another, since
-real logs stack them (``Okt 06 17:59:27 host kernel: [   51.69] ..``).
+The same kernel message reaches people through many pipes: ``/dev/kmsg`` (Documentation/ABI/testing/dev-kmsg), dmesg,
+syslog, the journal as text or JSON, serial consoles. See dmaproof.evidence.prefixes and dmaproof.evidence.journal.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
+
+from dmaproof.evidence.journal import entry
+from dmaproof.evidence.line import Line as Line
+from dmaproof.evidence.prefixes import peel
 
 LONGEST_LINE_NBYTES = 16384
 """What is kept of one line. A longer one is not the kernel's: its records end at 8 KiB (CONSOLE_EXT_LOG_MAX)."""
 
 _CHUNK_NBYTES = 1 << 16
-_MOST_PREFIXES = 8
 _MOST_CONTINUATIONS = 16  # dev_printk adds two
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of a log.
-
-    ``text`` is the message without its prefixes, ``raw`` the line as it was found (undecodable bytes replaced).
-    ``time`` is the kernel's time stamp in seconds, None where the prefix has none. ``sequence`` and ``priority``
-    (facility << 3 | level) are those of a /dev/kmsg record, ``data`` its ``KEY=value`` continuation lines.
-    """
-
-    text: str
-    raw: str
-    time: float | None = None
-    sequence: int | None = None
-    priority: int | None = None
-    data: Mapping[str, str] = field(default_factory=dict)
+_COLOUR = re.compile(rb"\x1b\[[0-9;:]{0,30}[mK]")
 
 
 def chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -50,22 +35,24 @@ def lines(stream: Iterable[bytes]) -> Iterator[Line]:
     Blank lines are left out. Of a line longer than LONGEST_LINE_NBYTES the start is kept.
     """
     held: Line | None = None  # a kmsg record, until its continuation lines are all there
-    for raw in _split(stream):
-        extra = continuation(raw) if held is not None else None
-        if held is not None and extra is not None:
-            if len(held.data) < _MOST_CONTINUATIONS:
-                held = replace(held, data={**held.data, extra[0]: extra[1]}, raw=f"{held.raw}\n{raw}")
-            continue
-        if held is not None:
-            yield from _unfold(held)
-            held = None
-        line = parse(raw)
-        if line.sequence is not None:
-            held = line
-        elif line.text:
-            yield line
+    for block in blocks(stream):
+        for raw in block.removesuffix(b"\n").split(b"\n"):
+            if held is not None:
+                more = continued(held, raw)
+                if more is not None:
+                    held = more
+                    continue
+                yield from unfold(held)
+                held = None
+            if not raw.strip():
+                continue
+            line = parse(text_of(raw))
+            if line.sequence is not None:
+                held = line
+            else:
+                yield from unfold(line)
     if held is not None:
-        yield from _unfold(held)
+        yield from unfold(held)
 
 
 def record(data: bytes) -> tuple[Line, ...]:
@@ -73,22 +60,31 @@ def record(data: bytes) -> tuple[Line, ...]:
     return tuple(lines([data]))
 
 
-def _split(stream: Iterable[bytes]) -> Iterator[str]:
-    kept = bytearray()
+def blocks(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """``stream`` in pieces of whole lines, without the colour codes and NULs that consoles add; what a piece of the
+    stream completes comes at once. Of a line without an end, LONGEST_LINE_NBYTES are held."""
+    kept = b""
     for chunk in stream:
-        start = 0
-        while (end := chunk.find(b"\n", start)) >= 0:
-            kept += chunk[start : min(end, start + LONGEST_LINE_NBYTES - len(kept))]
-            yield _text(kept)
-            kept.clear()
-            start = end + 1
-        kept += chunk[start : start + LONGEST_LINE_NBYTES - len(kept)]
+        for start in range(0, len(chunk), _CHUNK_NBYTES):
+            piece = chunk[start : start + _CHUNK_NBYTES]
+            end = piece.rfind(b"\n") + 1
+            if end == 0:
+                kept = (kept + piece)[:LONGEST_LINE_NBYTES]
+                continue
+            yield _clean(kept + piece[:end])
+            kept = piece[end:][:LONGEST_LINE_NBYTES]
     if kept:
-        yield _text(kept)
+        yield _clean(kept)
 
 
-def _text(raw: bytearray) -> str:
-    return raw.decode("utf-8", "replace").rstrip("\r")
+def _clean(block: bytes) -> bytes:
+    if b"\0" in block:  # a serial line that was switched on, or a log in UTF-16
+        block = block.replace(b"\0", b"")
+    return _COLOUR.sub(b"", block) if b"\x1b" in block else block
+
+
+def text_of(raw: bytes) -> str:
+    return raw[:LONGEST_LINE_NBYTES].decode("utf-8", "replace").strip("\r")
 
 
 _CONTINUATION = re.compile(r" ([A-Z][A-Z0-9_]*)=(.*)")
@@ -100,24 +96,18 @@ def continuation(raw: str) -> tuple[str, str] | None:
     return (match[1], unescape(match[2])) if match else None
 
 
+def continued(held: Line, raw: bytes) -> Line | None:
+    """The record ``held`` with its further line ``raw``; None where ``raw`` is not one of its lines."""
+    extra = continuation(text_of(raw)) if raw.startswith(b" ") else None
+    if extra is None:
+        return None
+    if len(held.data) >= _MOST_CONTINUATIONS:
+        return held
+    return replace(held, data={**held.data, extra[0]: extra[1]}, raw=f"{held.raw}\n{text_of(raw)}")
+
+
 _KMSG = re.compile(
     r"(?P<priority>\d{1,6}),(?P<sequence>\d{1,20}),(?P<usec>\d{1,20}),[^;]{0,80};(?P<rest>.*)", re.DOTALL
-)
-_CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-_KERNEL = r"(?:kernel|[\w./-]{1,40}(?:\[\d+\])?):"
-_PREFIXES = tuple(
-    re.compile(form)
-    for form in (
-        r"\s+",
-        r"<\d{1,4}>",  # console and syslog priority
-        r"\[\s*(?P<time>\d{1,10}\.\d{1,9})(?:\s*<\s*[\d.+]+>)?\s*\]",  # dmesg, dmesg -d
-        r"\[\s*[TC]\d{1,7}\s*\]",  # CONFIG_PRINTK_CALLER: thread or CPU
-        rf"\[\s*\w{{1,5}}\.? \w{{1,5}}\.?\s+\d{{1,2}} {_CLOCK} \d{{4}}\]",  # dmesg -T: wall clock, not the kernel's
-        rf"\S{{1,6}}\s+\d{{1,2}} {_CLOCK} \S{{1,64}} {_KERNEL}",  # syslog, journalctl; month names of any language
-        rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}\S{{0,6}} \S{{1,64}} {_KERNEL}",  # RFC 5424 times, journalctl -o short-iso
-        r"(?:kern|user|daemon|syslog)\s*:\s*(?:emerg|alert|crit|err|warn|notice|info|debug)\s*:",  # dmesg -x
-        r"(?:\S{1,64} )?kernel:",  # the time came first: journalctl -o short-monotonic
-    )
 )
 
 
@@ -132,20 +122,11 @@ def parse(raw: str) -> Line:
             sequence=int(match["sequence"]),
             priority=int(match["priority"]),
         )
-    rest, time = _peel(raw)
+    line = entry(raw)
+    if line is not None:
+        return line
+    rest, time = peel(raw)
     return Line(text=rest.rstrip(), raw=raw, time=time)
-
-
-def _peel(text: str) -> tuple[str, float | None]:
-    time: float | None = None
-    for _ in range(_MOST_PREFIXES):
-        match = next((found for form in _PREFIXES if (found := form.match(text))), None)
-        if match is None:
-            break
-        if time is None and match.groupdict().get("time"):
-            time = float(match["time"])
-        text = text[match.end() :]
-    return text, time
 
 
 def unescape(text: str) -> str:
@@ -159,9 +140,13 @@ def unescape(text: str) -> str:
     return re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), raw).decode("utf-8", "replace")
 
 
-def _unfold(line: Line) -> Iterator[Line]:
-    """A record's message line by line: old kernels broke a message over two (dmar.c before 4.7)."""
+def unfold(line: Line) -> Iterator[Line]:
+    """A message line by line: old kernels broke one over two (dmar.c before 4.7), NVIDIA's driver does over three."""
+    if line.sequence is None and "\n" not in line.text and not line.raw.startswith("{"):
+        if line.text:
+            yield line
+        return
     for part in line.text.split("\n"):
-        text, _ = _peel(part)
+        text, time = peel(part)
         if text.strip():
-            yield replace(line, text=text.rstrip())
+            yield replace(line, text=text.rstrip(), time=line.time if line.time is not None else time)

@@ -21,24 +21,25 @@ _NO_PASID = 0xFFFFFFFF
 _HEX = r"(?:0x)?[0-9a-f]{1,16}"
 # 5.14 alone wrote [0x04:0x00.0]; the segment came back with 7.2.
 _DEVICE = (
-    r"Request device \[(?:(?P<domain>(?:0x)?[0-9a-f]{4,8}):)?(?P<bus>(?:0x)?[0-9a-f]{2}):"
-    r"(?P<device>(?:0x)?[0-9a-f]{2})\.(?P<function>[0-7])\]"
+    r"(?:Request device )?\[(?:(?P<domain>(?:0x)?[0-9a-f]{4,8}):)?(?P<bus>(?:0x)?[0-9a-f]{2}):"
+    r"(?P<device>(?:0x)?[01][0-9a-f])\.(?P<function>[0-7])\]"
 )
 _REASON = r"\[fault reason (?P<reason>0x[0-9a-f]{1,4}|\d{1,3})\]"
 
+# Serial consoles mix messages: what is left of a line whose beginning went elsewhere still names device and address.
 _FAULT = re.compile(
-    rf"\[DMA (?P<access>Read|Write)(?: (?:NO_PASID|PASID (?P<pasid>{_HEX})))?\] {_DEVICE}"
+    rf"(?:\[DMA (?P<access>Read|Write)(?: (?:NO_PASID|PASID (?P<pasid>{_HEX})))?\] )?{_DEVICE}"
     rf"(?: PASID (?P<old_pasid>{_HEX}))? fault addr (?P<address>{_HEX})(?:\s+{_REASON})?"
 )
-_INTERRUPT = re.compile(rf"\[INTR-REMAP\] {_DEVICE} fault index {_HEX}(?:\s+{_REASON})?")
+_INTERRUPT = re.compile(rf"DMAR: ?\[INTR-REMAP\] {_DEVICE} fault index {_HEX}(?:\s+{_REASON})?")
 _STATUS = re.compile(r"DRHD: handling fault status reg (?P<status>(?:0x)?[0-9a-f]{1,8})\b")
-_SUPPRESSED = re.compile(r"\bdmar_fault: (?P<count>\d{1,12}) callbacks suppressed")
 _QUEUE = re.compile(
-    rf"VT-d detected Invalidation (?P<what>Queue|Time-out|Completion) Error: (?:SID|Reason) (?P<value>{_HEX})"
+    rf"DMAR: VT-d detected Invalidation (?P<what>Queue|Time-out|Completion) Error: (?:SID|Reason) (?P<value>{_HEX})"
 )
-_DUMP = re.compile(r"^(?:DMAR: )?(?:Dump \S+ table entries for IOVA|pte level: \d|(?:root|context|pasid \w+) entry: )")
+_DUMP = re.compile(r"^DMAR: (?:Dump \S+ table entries for IOVA|pte level: \d|(?:root|context|pasid \w+) entry: )")
 _REASON_LINE = re.compile(rf"^(?:DMAR: ?)?{_REASON}")
 
+_PAGE_NBYTES = 0x1000
 _OVERFLOW = 1 << 0  # DMA_FSTS_PFO: records were lost
 
 
@@ -53,7 +54,8 @@ def _reason(text: str | None) -> int | None:
 
 
 def _fault(match: re.Match[str], line: Line) -> Event:
-    access: Literal["read", "write"] = "read" if match["access"] == "Read" else "write"
+    access: dict[str | None, Literal["read", "write"]] = {"Read": "read", "Write": "write"}
+    address, reason = int(match["address"], 16), _reason(match["reason"])
     pasid = hexadecimal(match["pasid"] or match["old_pasid"])
     return Event(
         kind="iommu-fault",
@@ -61,9 +63,10 @@ def _fault(match: re.Match[str], line: Line) -> Event:
         text=line.text,
         time=line.time,
         bdf=_bdf(match),
-        address=int(match["address"], 16),
-        access=access,
-        reason=_reason(match["reason"]),
+        # The hardware gives a page: without the reason after it, an address within one has lost its end.
+        address=address if reason is not None or address % _PAGE_NBYTES == 0 else None,
+        access=access.get(match["access"]),
+        reason=reason,
         pasid=None if pasid == _NO_PASID else pasid,
     )
 
@@ -86,10 +89,6 @@ def _status(match: re.Match[str], line: Line) -> Event:
     return Event(kind="fault-status", family="vtd", text=line.text, time=line.time, overflow=overflow)
 
 
-def _suppressed(match: re.Match[str], line: Line) -> Event:
-    return Event(kind="suppressed", family="vtd", text=line.text, time=line.time, count=int(match["count"]))
-
-
 def _queue(match: re.Match[str], line: Line) -> Event:
     """The invalidation queue failed; a time-out (SID: its RID) is a device that did not answer an ATS invalidation."""
     name = {"Queue": "IQE", "Time-out": "ITE", "Completion": "ICE"}[match["what"]]
@@ -106,13 +105,11 @@ def _queue(match: re.Match[str], line: Line) -> Event:
 
 
 FORMS = (
-    Form("[DMA ", _FAULT, _fault),
+    Form("fault addr", _FAULT, _fault),
     Form("[INTR-REMAP]", _INTERRUPT, _interrupt),
     Form("DRHD:", _STATUS, _status),
-    Form("callbacks suppressed", _SUPPRESSED, _suppressed),
     Form("VT-d detected", _QUEUE, _queue),
-    Form("entr", _DUMP, context),
-    Form("pte level", _DUMP, context),
+    Form("DMAR: ", _DUMP, context),
 )
 
 
@@ -120,7 +117,12 @@ class VtdDecoder:
     """Decodes VT-d lines; a fault without a reason waits for it until the next line of the family."""
 
     def __init__(self) -> None:
+        self.needles = ("DMAR", "DRHD:", "fault addr", "[fault reason")
         self._waiting: Event | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._waiting is None
 
     def feed(self, line: Line) -> Sequence[Event] | None:
         found = first_match(FORMS, line)
