@@ -61,6 +61,11 @@ def port_of(node: Node, gpu: str) -> str | None:
     return next((one.port for one in node.gpus if one.bdf == gpu), None)
 
 
+def once(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    """Each Evidence once, in order. Its data is a mapping, so it has no hash of its own."""
+    return tuple({id(one): one for one in evidence}.values())
+
+
 def named(bdfs: Iterable[str | None]) -> str:
     """``0000:04:00.0, 0000:82:00.0``; ``a GPU`` where no source says which."""
     known = sorted({bdf for bdf in bdfs if bdf is not None})

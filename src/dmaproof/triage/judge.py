@@ -33,27 +33,21 @@ def found(case: Case) -> list[Found]:
     """What the signatures find, floor by floor: a floor sees only what those above it leave unexplained."""
     everything: list[Found] = []
     for floor in FLOORS:
-        findings = _independent(case, _on(floor, case))
+        findings = _on(floor, case)
         everything += findings
         case = _without(case, [one for _, finding in findings for one in (*finding.evidence, *finding.explains)])
     return everything
 
 
 def _on(floor: Floor, case: Case) -> list[Found]:
-    return [(one, finding) for one in SIGNATURES if one.floor == floor and (finding := one.match(case)) is not None]
-
-
-def _independent(case: Case, findings: list[Found]) -> list[Found]:
-    """Each finding looked for again without what the others of its floor explain: a GPU that is gone because its port
-    contained an error is no cause of its own, but another GPU that is gone beside it still is."""
-    if len(findings) < 2:
-        return findings
-    kept = []
-    for signature, _ in findings:
-        others = [one for other, finding in findings if other is not signature for one in finding.explains]
-        again = signature.match(_without(case, others))
-        kept += [(signature, again)] if again is not None else []
-    return kept
+    """Within a floor what one finding explains is hidden from the signatures after it: a GPU that is gone because its
+    port contained an error is no cause of its own, but another GPU that is gone beside it still is."""
+    findings: list[Found] = []
+    for signature in SIGNATURES:
+        if signature.floor == floor and (finding := signature.match(case)) is not None:
+            findings.append((signature, finding))
+            case = _without(case, finding.explains)
+    return findings
 
 
 def _without(case: Case, explained: Iterable[Evidence]) -> Case:

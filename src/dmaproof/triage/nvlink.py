@@ -10,28 +10,22 @@ from dmaproof.triage import shortfall, xids
 from dmaproof.triage.verdict import Case
 from dmaproof.triage.xids import Xid
 
-_FATAL = re.compile(r"\bfatal\b", re.IGNORECASE)
-_NONFATAL = re.compile(r"\bnon-?fatal\b", re.IGNORECASE)
-_LINK = re.compile(r"\blink (\d{1,2})\b", re.IGNORECASE)
+_LINK = re.compile(r"link \d+")
 
 
 def is_fatal(xid: Xid) -> bool:
-    """As the line spells it: ``NVLink: fatal error detected on link 14(..)``, ``NETIR_LINK_EVT Fatal .. Link 08``."""
-    if xid.event is not None and xid.event.severity is not None:
-        return xid.event.severity == "fatal"
-    return _FATAL.search(xid.text) is not None and not is_nonfatal(xid)
+    """``NVLink: fatal error detected on link 14(..)``, ``NETIR_LINK_EVT Fatal ..``. NVML alone tells no severity."""
+    return xid.event is not None and xid.event.severity == "fatal"
 
 
 def is_nonfatal(xid: Xid) -> bool:
-    if xid.event is not None and xid.event.severity is not None:
-        return xid.event.severity != "fatal"
-    return _NONFATAL.search(xid.text) is not None
+    return xid.event is not None and xid.event.severity == "nonfatal"
 
 
 def link_of(xid: Xid) -> str:
     """``link 14``, ``a link`` where the line does not say."""
-    match = _LINK.search(xid.text)
-    return f"link {int(match[1])}" if match else "a link"
+    engine = xid.event.engine if xid.event is not None else None
+    return engine if engine is not None and _LINK.fullmatch(engine) else "a link"
 
 
 def counters(case: Case, gpu: str | None) -> tuple[Evidence, ...]:
@@ -53,8 +47,9 @@ def down(case: Case, gpu: str | None = None) -> tuple[tuple[Evidence, NvlinkStat
 
 
 def consequences(case: Case, gpu: str) -> tuple[Evidence, ...]:
-    """What links that are down or err bring with them: link counts, error counters, slow rates, more Xids of links."""
+    """What links that are down or err bring with them: link counts, error counters, slow rates, nonfatal Xids."""
     states = [one for one, state in case.facts(NvlinkState) if state.bdf == gpu]
     rates = [rate.evidence for rate in shortfall.over(case, [gpu], "nvlink")]
     told = [xid for xid in xids.of((*case.session, *case.evidence), *xids.NVLINK) if xid.bdf == gpu]
-    return (*states, *counters(case, gpu), *rates, *xids.sightings(told))
+    nonfatal = xids.sightings(xid for xid in told if not is_fatal(xid))
+    return (*states, *counters(case, gpu), *rates, *nonfatal)

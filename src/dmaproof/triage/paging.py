@@ -8,7 +8,7 @@ from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import KernelThread
 from dmaproof.triage.verdict import Case
 
-_SERVICE_THREAD = re.compile(r"UVM GPU\d+ (?:BH|KC)")
+_SERVICE_THREAD = re.compile(r"UVM GPU\d+ BH")
 _COUNTERS = ("faults", "duplicates", "replays", "pages_in", "pages_out")
 
 
@@ -26,7 +26,7 @@ def stands_still(steps: Evidence) -> bool:
 
 
 def service_threads(case: Case) -> tuple[tuple[Evidence, KernelThread], ...]:
-    """The threads that serve faults (uvm_gpu_isr.c: ``UVM GPU%u BH`` and ``KC``; the number is UVM's own)."""
+    """The threads that serve faults (uvm_gpu_isr.c: ``UVM GPU%u BH``; the number is UVM's own)."""
     return tuple((one, fact) for one, fact in case.facts(KernelThread) if is_service_thread(fact.comm))
 
 

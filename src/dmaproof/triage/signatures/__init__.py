@@ -1,6 +1,6 @@
 """The signatures, one a module; each has a ``SIGNATURE`` (dmaproof.triage.signature).
 
-Order is that of the page in docs/. It does not decide: floors say who looks first, confidence ranks verdicts.
+Order counts within a floor: what one explains, those after it no longer see. What breaks more comes first.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from dmaproof.triage.signatures import (
 )
 
 SIGNATURES: tuple[Signature, ...] = (
+    dpc_containment.SIGNATURE,
+    gpu_lost.SIGNATURE,
+    ecc_uncorrectable.SIGNATURE,
+    gsp_timeout.SIGNATURE,
+    nvlink_fatal.SIGNATURE,
+    ecc_contained.SIGNATURE,
+    row_remap_pending.SIGNATURE,
+    pcie_link_degraded.SIGNATURE,
+    pcie_aer_storm.SIGNATURE,
+    nvlink_degraded.SIGNATURE,
+    acs_redirects_p2p.SIGNATURE,
+    bar_unmappable.SIGNATURE,
     iommu_blocks_p2p_mailbox.SIGNATURE,
     iommu_blocks_peer_bar.SIGNATURE,
     peer_writes_dropped.SIGNATURE,
     peer_mirror.SIGNATURE,
-    p2p_slower_than_host.SIGNATURE,
-    acs_redirects_p2p.SIGNATURE,
-    bar_unmappable.SIGNATURE,
     ats_stage2_hole.SIGNATURE,
     ats_setup_failed.SIGNATURE,
     hmm_shared_atomics.SIGNATURE,
-    uvm_thrashing.SIGNATURE,
     uvm_service_stuck.SIGNATURE,
     driver_stuck.SIGNATURE,
-    gpu_lost.SIGNATURE,
-    gsp_timeout.SIGNATURE,
-    ecc_uncorrectable.SIGNATURE,
-    ecc_contained.SIGNATURE,
-    row_remap_pending.SIGNATURE,
-    nvlink_fatal.SIGNATURE,
-    nvlink_degraded.SIGNATURE,
-    pcie_link_degraded.SIGNATURE,
-    pcie_aer_storm.SIGNATURE,
-    dpc_containment.SIGNATURE,
+    uvm_thrashing.SIGNATURE,
+    p2p_slower_than_host.SIGNATURE,
     gpu_recovery_required.SIGNATURE,
     application_fault.SIGNATURE,
     bystander.SIGNATURE,

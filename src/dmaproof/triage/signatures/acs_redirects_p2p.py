@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import RouteSeen
-from dmaproof.triage import shortfall
+from dmaproof.triage import about, shortfall
 from dmaproof.triage.shortfall import Rate
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
@@ -30,7 +30,7 @@ def _match(case: Case) -> Finding | None:
     return Finding(
         confidence="certain",
         summary="; ".join(dict.fromkeys(_told(fact, short) for _, fact, short in found)),
-        evidence=tuple(dict.fromkeys(one for one, _, _ in found)) + tuple(rate.evidence for rate in rates),
+        evidence=about.once((*(one for one, _, _ in found), *(rate.evidence for rate in rates))),
         explains=_rates(case, [fact for _, fact, _ in found]),
         remedy=_REMEDY.format(port=port, client=route.client, provider=route.provider),
     )

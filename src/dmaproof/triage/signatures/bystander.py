@@ -30,7 +30,7 @@ def _match(case: Case) -> Finding | None:
     return Finding(
         confidence="certain" if own and culprits else "probable" if own or culprits else "possible",
         summary="; ".join(dict.fromkeys(_told(victim, culprit) for victim, culprit in found)),
-        evidence=(*xids.sightings(victim for victim, _ in found), *xids.sightings(dict.fromkeys(culprits))),
+        evidence=about.once(xids.sightings((*(victim for victim, _ in found), *culprits))),
     )
 
 

@@ -7,6 +7,7 @@ State D for the whole of a deadline, seen by the ladder; after two minutes the k
 from __future__ import annotations
 
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.triage import paging
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case, Confidence
 
@@ -54,7 +55,7 @@ def _wchan(one: Evidence) -> str:
 def _is_of_driver(one: Evidence, case: Case) -> bool:
     """Any task of the test's; of other tasks those that the line itself places in the driver."""
     event = one.event
-    if event is None:
+    if event is None or paging.is_service_thread(event.process):
         return False
     tids = {stack.data.get("tid") for stack in case.of_kind("stack")} | case.pids
     if event.pid is not None and event.pid in tids:

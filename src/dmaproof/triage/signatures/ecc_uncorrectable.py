@@ -12,6 +12,7 @@ from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 from dmaproof.triage.xids import Xid
 
+_FOLLOW = (xids.REMAPPED, xids.REMAP_FAILED, xids.GSP_TIMEOUT, xids.GSP_EXCEPTION)
 _REMEDY = (
     "End everything on the GPU and reset it (`nvidia-smi --gpu-reset -i <GPU>`, or reboot): the bad row is exchanged "
     "only then. Afterwards `nvidia-smi -q -d ROW_REMAPPER,ECC -i <GPU>`: Pending must be No, Remapping Failure "
@@ -32,7 +33,7 @@ def _match(case: Case) -> Finding | None:
         summary=f"{about.named(xid.bdf for xid in found)} met an uncorrectable memory error that was not contained"
         + ("" if now else " earlier in this run"),
         evidence=(*xids.sightings(found), *counters),
-        explains=tuple(one for xid in found for one in xids.consequences(case, xid, xids.REMAPPED, xids.REMAP_FAILED)),
+        explains=tuple(one for xid in found for one in xids.consequences(case, xid, *_FOLLOW)),
     )
 
 
@@ -50,7 +51,7 @@ def _counters(case: Case, gpus: set[str | None]) -> tuple[Evidence, ...]:
     steps = [one for one, step in case.facts(CounterStep) if step.bdf in gpus and step.counter == "ecc-uncorrectable"]
     health = [one for one, seen in case.facts(GpuHealth) if seen.bdf in gpus and (seen.ecc_uncorrectable or 0) > 0]
     wanted = [one for bdf in gpus for one in about.unfit(case, bdf)]
-    return tuple(dict.fromkeys((*steps, *health, *wanted)))
+    return about.once((*steps, *health, *wanted))
 
 
 SIGNATURE = Signature(

@@ -60,13 +60,11 @@ def is_lost_space(one: Evidence) -> bool:
 def aftermath(case: Case, bdf: str | None, first: Evidence) -> tuple[Evidence, ...]:
     """What is said of a GPU, and of its port, once it is gone. Errors of its memory before then are another story."""
     ends = {bdf, about.port_of(case.node, bdf)} - {None} if bdf is not None else set()
+    since = [one for one in case.session if about.follows(one, first)]
     return tuple(
         one
-        for one in (*case.session, *case.evidence)
-        if one.kind in _OF_THE_LOST
-        and about.device(one) in ends
-        and xids.number(one) not in _OWN_STORY
-        and (one.kind not in ("xid", "xid-event") or about.follows(one, first))
+        for one in (*since, *case.evidence)
+        if one.kind in _OF_THE_LOST and about.device(one) in ends and xids.number(one) not in _OWN_STORY
     )
 
 

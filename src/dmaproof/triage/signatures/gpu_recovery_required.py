@@ -5,15 +5,12 @@ NVML field 230 (recovery action) and Xid 154 (``GPU recovery action changed from
 
 from __future__ import annotations
 
-import re
-
 from dmaproof.evidence.fact import GpuHealth
 from dmaproof.triage import about, xids
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 from dmaproof.triage.xids import Xid
 
-_TO = re.compile(r" to 0x(?P<number>[0-9a-f]+) \((?P<name>[^)]*)\)")
 _REMEDY = (
     "`nvidia-smi -q -i <GPU> | grep -iA1 'recovery action'`, then do what it says: GPU Reset: end everything on the "
     "GPU, `nvidia-smi --gpu-reset -i <GPU>`; Drain P2P, Drain and Reset: let running jobs end, start none, then "
@@ -49,13 +46,11 @@ def _latest(case: Case) -> list[Xid]:
 
 
 def _names_an_action(xid: Xid) -> bool:
-    match = _TO.search(xid.text)
-    return match is not None and int(match["number"], 16) != 0
+    return xid.event is not None and bool(xid.event.reason)
 
 
 def _action(xid: Xid) -> str:
-    match = _TO.search(xid.text)
-    return match["name"] if match is not None else "an action that the line does not name"
+    return (xid.event.event if xid.event is not None else None) or "an action that the line does not name"
 
 
 SIGNATURE = Signature(

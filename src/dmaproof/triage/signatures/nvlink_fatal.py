@@ -26,7 +26,7 @@ def _match(case: Case) -> Finding | None:
     found = now or _fatal(xids.earlier(case, *xids.NVLINK))
     if not found:
         return None
-    others = tuple(dict.fromkeys(one for xid in found for one in _others(case, xid)))
+    others = about.once(one for xid in found for one in _others(case, xid))
     seen_twice = any(len(xid.sources) > 1 for xid in found)
     return Finding(
         confidence="certain" if now and (others or seen_twice) else "probable",

@@ -32,7 +32,7 @@ def _match(case: Case) -> Finding | None:
         return None
     hit = [gpu for gpu in storms if gpu is not None]
     rates = shortfall.short_over(case, hit, "pcie")
-    found = tuple(dict.fromkeys(one for signs in storms.values() for one in signs))
+    found = about.once(one for signs in storms.values() for one in signs)
     kinds = {(one.kind, one.fact.counter if isinstance(one.fact, CounterStep) else None) for one in found}
     gpu = hit[0] if hit else None
     return Finding(
@@ -81,7 +81,7 @@ def _remedy(case: Case, gpu: str | None) -> str:
 SIGNATURE = Signature(
     id="pcie-aer-storm",
     title="A marginal PCIe link damages packets: they are sent again, and everything over it is slower.",
-    needs=f"{_STORM} or more correctable errors or replays in the window at either end of a GPU's link.",
+    needs=f"At least {_STORM} correctable errors or replays in the window at either end of a GPU's link.",
     excludes="A few corrected errors, errors that were not corrected (dpc-containment), and other devices' links.",
     remedy=_REMEDY.format(gpu="<GPU>", port="<port>"),
     references=(

@@ -12,11 +12,11 @@ from dmaproof.triage.verdict import Case, Confidence
 
 _MAYBE_UNSEEN = "a fault line may have been lost: with one, this would be the IOMMU's refusal, not a silent loss"
 _REMEDY = (
-    "Do not use PCIe peer access between these GPUs (NCCL_P2P_DISABLE=1; CUDA: leave cuCtxEnablePeerAccess out) until"
-    " the platform vendor confirms that its root complex forwards peer writes. `dmaproof route {client} {provider}` "
-    "says which port the traffic passes; if it is redirected there by ACS, boot with pci=disable_acs_redir=<that "
-    "port>, else try iommu=pt, and move both GPUs under one PCIe switch. Ask the vendor: does the root complex "
-    "support peer to peer memory writes between these root ports, and is there a firmware switch for it?"
+    "Do not use PCIe peer access between these GPUs (NCCL_P2P_DISABLE=1; CUDA: leave cuCtxEnablePeerAccess out) until "
+    "the platform vendor says that its root complex forwards peer memory writes between these root ports, and with "
+    "which firmware setting. `dmaproof route {client} {provider}` says which port the traffic passes; if ACS redirects "
+    "it there, boot with pci=disable_acs_redir=<that port>, else try iommu=pt, and move both GPUs under one PCIe "
+    "switch. Distrust what was computed with peer access on this machine: writes were lost."
 )
 
 

@@ -24,17 +24,17 @@ _REMEDY = (
 
 def _match(case: Case) -> Finding | None:
     steps = paging.fault_steps(case)
-    serving = any(not paging.stands_still(one) for one in steps)
-    stuck = [(one, fact) for one, fact in paging.service_threads(case) if _is_stuck(fact, bool(steps))]
+    still = [one for one in steps if paging.stands_still(one)]
+    stuck = [(one, fact) for one, fact in paging.service_threads(case) if _is_stuck(fact, bool(still))]
     blocked = _blocked(case)
-    if serving or not (blocked or (stuck and case.of_kind("hang"))):
+    if (steps and not still) or not (blocked or (stuck and case.of_kind("hang"))):
         return None
     told = [_told(fact) for _, fact in stuck] or [_told_line(one) for one in blocked]
-    corroborated = stuck and (steps or blocked)
+    corroborated = stuck and (still or blocked)
     return Finding(
         confidence="certain" if corroborated else "probable",
         summary="page faults are not served: " + "; ".join(dict.fromkeys(told)),
-        evidence=(*case.of_kind("hang"), *(one for one, _ in stuck), *blocked, *steps),
+        evidence=(*case.of_kind("hang"), *(one for one, _ in stuck), *blocked, *still),
         explains=(*_waiting_behind(case), *blocked),
     )
 
