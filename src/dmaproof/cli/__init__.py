@@ -28,6 +28,7 @@ COMMANDS = {
     "rigs": "The rigs that come with dmaproof, or the whole declaration of one.",
     "decode": "Kernel log lines as IOMMU faults, Xids and the like.",
     "triage": "What a kernel log says is to blame.",
+    "route": "Where the kernel sends peer traffic between two devices, and what would change it.",
     "report": "The report of a run, made again from its record.",
 }
 

@@ -6,38 +6,86 @@ import json
 import shlex
 import shutil
 import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from dmaproof import __version__
 from dmaproof.cli import Command, findings
 from dmaproof.cli.logs import one_line
+from dmaproof.report.text import counted
+from dmaproof.rig.archive import opened
+from dmaproof.rig.archive import save as pack
+from dmaproof.rig.contents import DESCRIPTION
 from dmaproof.rig.doctor import Row, examine
+from dmaproof.rig.doctor_saved import examine_saved
 
 _PROBE_S = 20.0
+_PATIENCE_S = 2.0
 _COLOURS = {"ok": "green", "missing": "red", "unknown": "yellow"}
 
 
-@click.command("doctor", cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a row, in a list.")
-def command(as_json: bool) -> None:
+@click.command("doctor", cls=Command, epilog=f"What an archive holds. {DESCRIPTION}")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a row, in a list; of --save, one object.")
+@click.option("--save", metavar="FILE", help="Pack this machine into FILE (tar.gz) instead: see below what of it.")
+@click.option("--archive", metavar="PATH", help="Look at a saved machine, or a folder like its /, instead of this one.")
+def command(as_json: bool, save: str | None, archive: str | None) -> None:
     """Try what this machine can run, and name the one command that supplies each missing thing.
 
-    Exit status: 0, or 1 where something is missing without which nothing can be run at all.
+    With --save, nothing is tried: what the machine shows goes into one archive, which route --sysfs, triage --archive,
+    decode, rigs and doctor --archive take in place of the machine. Best saved as root: others see 64 bytes of config
+    space and no memory map. Exit status: 0, or 1 where something is missing without which nothing can be run at all, 2
+    where FILE cannot be written or PATH not be read.
     """
-    rows = examine(Path("/"), {}, _PROBE_S)
+    with opened(Path(archive)) if archive is not None else nullcontext(Path("/")) as root:
+        if save is not None:
+            _save(root, Path(save), as_json=as_json)
+            return
+        rows = examine(root, {}, _PROBE_S) if archive is None else examine_saved(root)
     lacking = [row.subject for row in rows if row.required and row.state != "ok"]
-    click.echo(json.dumps([asdict(row) for row in rows]) if as_json else _table(rows, lacking))
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+    else:
+        end = _end(rows, lacking) if archive is None else f"a saved machine: dmaproof route --sysfs {archive}"
+        click.echo(_table(rows, end))
     if lacking:
         findings()
 
 
-def _table(rows: tuple[Row, ...], lacking: list[str]) -> str:
+def _save(root: Path, file: Path, *, as_json: bool) -> None:
+    saved = pack(root, file, __version__, _slowly(time.monotonic()))
+    if as_json:
+        click.echo(json.dumps({"file": str(file), **asdict(saved)}))
+        return
+    count = f"{counted(saved.files, 'file')} of {counted(saved.functions, 'PCI function')}, {saved.nbytes} bytes"
+    missing = [f"not in it: {one_line(one)}" for one in saved.left_out]
+    click.echo("\n".join([f"saved {file}: {count}; `dmaproof doctor --help` says what it holds", *missing]))
+
+
+def _slowly(started_s: float) -> Callable[[str], None]:
+    """Word of how far it came, for a machine that takes its time."""
+    next_s = started_s + _PATIENCE_S
+
+    def say(what: str) -> None:
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            next_s = time.monotonic() + _PATIENCE_S
+            click.echo(f"dmaproof: saving: {what}", err=True)
+
+    return say
+
+
+def _table(rows: tuple[Row, ...], end: str) -> str:
     width = max(len(row.subject) for row in rows)
-    lines = [line for row in rows for line in _lines(row, width)]
-    end = f"nothing can be run without: {', '.join(lacking)}" if lacking else f"ready: {_how(rows)}"
-    return "\n".join([*lines, "", end])
+    return "\n".join([*(line for row in rows for line in _lines(row, width)), "", end])
+
+
+def _end(rows: tuple[Row, ...], lacking: list[str]) -> str:
+    return f"nothing can be run without: {', '.join(lacking)}" if lacking else f"ready: {_how(rows)}"
 
 
 def _how(rows: tuple[Row, ...]) -> str:

@@ -51,8 +51,8 @@ def examine(root: Path, env: Mapping[str, str], deadline_s: float) -> tuple[Row,
         _driver(root, nvml, gpus),
         _gpus(nvml, gpus),
         _kmsg(root, probes.attempt(lambda: probes.kmsg(root), deadline_s)),
-        _config_space(root),
-        _iommu(root),
+        config_space(root),
+        iommu_in_use(root),
         _fuse(root, probes.attempt(lambda: probes.fuse(root), deadline_s)),
         _kvm(root, probes.attempt(lambda: probes.kvm(root), deadline_s)),
     )
@@ -122,7 +122,7 @@ def _kmsg(root: Path, outcome: Outcome) -> Row:
     return _tried("/dev/kmsg", outcome, "evidence: IOMMU faults, Xids, AER", supply)
 
 
-def _config_space(root: Path) -> Row:
+def config_space(root: Path) -> Row:
     """Whether PCIe functions' extended space, where ACS and ATS are, is readable: 64 bytes is all that Linux gives to
     a process without CAP_SYS_ADMIN."""
     subject, purpose = "PCI config space", "evidence: ACS and ATS of every path"
@@ -135,7 +135,8 @@ def _config_space(root: Path) -> Row:
     return Row(subject, "ok", f"{max(sizes)} bytes at most, {len(sizes)} functions", purpose)
 
 
-def _iommu(root: Path) -> Row:
+def iommu_in_use(root: Path) -> Row:
+    """Whether an IOMMU is on; where not, what would turn it on."""
     subject, purpose = "IOMMU", "suites/iommu on this host, and VFIO guests"
     state = iommu.snapshot(root)
     detail = state.summary[0]
