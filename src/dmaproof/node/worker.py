@@ -64,6 +64,8 @@ class Worker:
         self._process: Process | None = None
         self.acquired_s: float | None = None
         """When, on CLOCK_MONOTONIC, the latest run came to hold its devices: what they did before was others' doing."""
+        self.worked_pid: int | None = None
+        """The process of the latest run, also where it has ended."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -92,6 +94,7 @@ class Worker:
         self._notes.clear()
         self._output.begin()
         running = self._warm()
+        self.worked_pid = running.pid
         began_s = time.monotonic()
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
             self.acquired_s = time.monotonic()

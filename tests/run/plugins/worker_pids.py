@@ -18,4 +18,4 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
     finally:
         log = item.stash[LOG]
         if log.worked:
-            print(f"\nworker of {item.nodeid}: {workers(log.node).pid}")  # noqa: T201 - read by the test
+            print(f"\nworker of {item.nodeid}: {workers(log.node).worked_pid}")  # noqa: T201 - read by the test
