@@ -168,3 +168,27 @@ def test_saving_a_saved_machine(straight: Path, tmp_path: Path) -> None:
 
 def test_an_archive_that_cannot_be_written(tmp_path: Path) -> None:
     assert "No such file or directory" in dmaproof("doctor", "--save", tmp_path / "no/where.tar.gz").complaint
+
+
+def test_every_command_takes_the_archive(straight: Path, tmp_path: Path) -> None:
+    """One file in place of the machine: its log is decoded, its GPUs are a rig, and the rig names addresses."""
+    (straight / "dev").mkdir()
+    fault = (
+        "DMAR: [DMA Write NO_PASID] Request device [19:00.0] fault addr 0xf8139000 [fault reason 0x05] PTE Write access"
+    )
+    (straight / "dev/kmsg").write_text(f"3,1,100,-;{fault} is not set\n")
+    resource = "0x00000000f8000000 0x00000000f8ffffff 0x0000000000040200\n"
+    (straight / "sys/bus/pci/devices" / GPUS[1] / "resource").write_text(resource)
+    file = tmp_path / "bench.tar.gz"
+    save(straight, file, "0")
+    said = dmaproof("decode", "--json", file)
+    assert (said.status, said.err) == (1, "")
+    assert json.loads(said.out)["address"] == 0xF8139000
+    rig = json.loads(dmaproof("rigs", "--json", file).out)
+    assert rig["name"] == "saved"
+    assert rig["node"]["host"]["gpu"]["gpu1"]["bars"] == [{"index": 0, "address": 0xF8000000, "nbytes": 1 << 24}]
+
+
+def test_an_archive_without_a_log(straight: Path, tmp_path: Path) -> None:
+    save(straight, tmp_path / "bench.tar.gz", "0")
+    assert "there is no kernel log in it" in dmaproof("decode", tmp_path / "bench.tar.gz").complaint

@@ -7,12 +7,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from dmaproof.errors import UsageError
 from dmaproof.evidence.event import Event
 from dmaproof.report.text import counted, printable
+from dmaproof.rig.archive import opened
+from dmaproof.rig.contents import LOG
+from dmaproof.rig.unpack import is_archive
 
 _CHUNK_NBYTES = 1 << 16
 
@@ -22,7 +26,8 @@ log_argument = click.argument("log", metavar="LOG|-")
 
 @contextmanager
 def reading(log: str) -> Iterator[Iterator[bytes]]:
-    """The bytes of ``log`` as they come: a pipe that is still being written (``dmesg -w``) is decoded live.
+    """The bytes of ``log`` as they come: a pipe that is still being written (``dmesg -w``) is decoded live. Of a saved
+    machine (``dmaproof doctor --save``), its kernel log.
 
     Raises UsageError, from the iterator too, where the log cannot be opened or read.
     """
@@ -30,6 +35,13 @@ def reading(log: str) -> Iterator[Iterator[bytes]]:
         if sys.stdin is None:
             raise UsageError("cannot read -: standard input is closed")
         yield _chunks(sys.stdin.fileno(), log)
+        return
+    if is_archive(Path(log)):
+        with opened(Path(log)) as root:
+            if not (root / LOG).is_file():
+                raise UsageError(f"cannot read {log}: there is no kernel log in it (`dmaproof doctor --archive {log}`)")
+            with reading(str(root / LOG)) as chunks:
+                yield chunks
         return
     try:
         fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)

@@ -12,9 +12,12 @@ from dmaproof.evidence.nvml_query import NvmlState
 from dmaproof.node.node import Node
 from dmaproof.pci import iommu, sysfs
 from dmaproof.rig import load
+from dmaproof.rig.archive import opened
 from dmaproof.rig.discover import Discovery, describe, discover
 from dmaproof.rig.model import HOST, Rig
 from dmaproof.rig.owner import left_out, owned
+from dmaproof.rig.saved import rig_of
+from dmaproof.rig.unpack import is_archive
 
 ENV: Mapping[str, str] = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """CUDA numbers GPUs fastest first unless told otherwise; everything here goes by address."""
@@ -45,13 +48,17 @@ def resolve(word: str, deadline_s: float = NVML_S, root: Path = _ROOT) -> Discov
     """The rig that ``--rig=word`` asks for, and notes on how it was chosen or found; ``root`` is this machine's.
 
     ``auto`` is this machine where NVML lists a GPU or the PCI bus has one, else ``virtual:hgx-h100``: a GPU whose
-    driver is dead is to be found, not passed over. ``host`` is this machine whatever it has. Everything else is
-    dmaproof.rig.load.load's. Raises RigError.
+    driver is dead is to be found, not passed over. ``host`` is this machine whatever it has. An archive that
+    ``dmaproof doctor --save`` wrote is the machine in it. Everything else is dmaproof.rig.load.load's.
+    Raises UsageError.
     """
     if word == "auto":
         return _auto(deadline_s, root)
     if word == HOST:
         return discover(root, ENV, deadline_s)
+    if is_archive(Path(word)):
+        with opened(Path(word)) as saved:
+            return rig_of(saved)
     return Discovery(load.load(word), ())
 
 
