@@ -1,5 +1,7 @@
 /* A libnvidia-ml.so.1 for tests: two GPUs, of which NVML_STUB_MODE decides how they behave, and events that are lines
- * "GPU TYPE DATA GI CI" (or "error CODE") in the file NVML_STUB_EVENTS. Layouts: nvml.h. */
+ * "GPU TYPE DATA GI CI" (or "error CODE") in the file NVML_STUB_EVENTS. Error counters are lines "GPU COUNTER VALUE"
+ * in the file NVML_STUB_COUNTERS, with COUNTER replay, corrected, uncorrected or LINK.KIND; without it the library has
+ * none. Layouts: nvml.h. */
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -58,6 +60,38 @@ int nvmlDeviceGetP2PStatus(void *a, void *b, unsigned what, unsigned *status) {
     return 0;
 }
 int nvmlDeviceGetTopologyCommonAncestor(void *a, void *b, unsigned *level) { *level = 30; return 0; }
+
+static int counter(void *device, const char *name, unsigned long long *value) {
+    const char *path = getenv("NVML_STUB_COUNTERS");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char found[32];
+    int gpu, status = NOT_SUPPORTED;
+    unsigned long long read;
+    while (file && fscanf(file, "%d %31s %llu", &gpu, found, &read) == 3)
+        if (gpu == index_of(device) && !strcmp(found, name)) *value = read, status = 0;
+    if (file) fclose(file);
+    return status;
+}
+int nvmlDeviceGetPcieReplayCounter(void *device, unsigned *value) {
+    unsigned long long read = 0;
+    int status = counter(device, "replay", &read);
+    *value = read;
+    return status;
+}
+int nvmlDeviceGetTotalEccErrors(void *device, unsigned type, unsigned volatile_or_aggregate, unsigned long long *value) {
+    return volatile_or_aggregate ? INVALID : counter(device, type ? "uncorrected" : "corrected", value);
+}
+int nvmlDeviceGetNvLinkErrorCounter(void *device, unsigned link, unsigned kind, unsigned long long *value) {
+    char name[32];
+    snprintf(name, sizeof name, "%u.%u", link, kind);
+    return counter(device, name, value);
+}
+int nvmlDeviceGetRemappedRows(void *device, unsigned *fixed, unsigned *lost, unsigned *pending, unsigned *failed) {
+    *fixed = *lost = 1;
+    *pending = 1;
+    *failed = 0;
+    return index_of(device) ? NOT_SUPPORTED : 0;
+}
 
 int nvmlEventSetCreate(void **set) { *set = gpus; return 0; }
 int nvmlDeviceGetSupportedEventTypes(void *device, unsigned long long *types) { *types = 0xfb9f; return answer(device); }

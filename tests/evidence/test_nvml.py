@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import CounterStep
 from dmaproof.evidence.nvml_events import NvmlEvents
 from dmaproof.evidence.nvml_query import NvmlState, Unanswered, query
 from tests.support import fuse
@@ -192,6 +193,64 @@ def test_the_whole_state(env: dict[str, str]) -> None:
     assert json.loads(json.dumps(asdict(state)))["gpus"][1]["index"] == 1
 
 
+def test_health(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "counters").write_text("0 uncorrected 2\n0 corrected 0\n0 replay 7\n")
+    state = query({**env, "NVML_STUB_COUNTERS": str(tmp_path / "counters")}, START_S)
+    assert isinstance(state, NvmlState)
+    first, second = state.gpus
+    assert (first.remap_pending, first.remap_failed) == (True, False)
+    assert (first.ecc_correctable, first.ecc_uncorrectable, first.pcie_replays) == (0, 2, 7)
+    assert (second.remap_pending, second.remap_failed, second.ecc_uncorrectable, second.pcie_replays) == (None,) * 4
+    assert first.c2c_errors is None
+
+
+def test_steps_of_counters(env: dict[str, str], tmp_path: Path) -> None:
+    values = tmp_path / "counters"
+    values.write_text("0 replay 7\n0 corrected 0\n0 uncorrected 0\n0 17.1 4\n0 3.2 0\n1 replay 0\n")
+    events = NvmlEvents({**env, "NVML_STUB_COUNTERS": str(values)}, "host")
+    events.start(START_S)
+    assert events.blind_spots == ()
+    assert events.gaps == (
+        "NVML has no counter ecc-correctable of 0000:1b:00.0: its steps are not seen",
+        "NVML has no counter ecc-uncorrectable of 0000:1b:00.0: its steps are not seen",
+    )
+    before = time.monotonic()
+    events.count_now(START_S)
+    assert events.poll() == [], "what was counted before the watch began is no step"
+    values.write_text("0 replay 9\n0 corrected 0\n0 uncorrected 1\n0 17.1 5\n0 3.2 0\n1 replay 0\n")
+    events.count_now(START_S)
+    found = {(one.fact.counter, one.fact.which): one for one in events.poll() if isinstance(one.fact, CounterStep)}
+    assert set(found) == {("pcie-replay", None), ("ecc-uncorrectable", None), ("nvlink-recovery", "link 17")}
+    replay = found["pcie-replay", None]
+    assert replay.fact == CounterStep(bdf="0000:1a:00.0", counter="pcie-replay", before=7, after=9)
+    assert (replay.kind, replay.source, replay.node) == ("counter-step", "nvml-counters", "host")
+    assert (
+        before - 5 <= replay.time_s - replay.uncertainty_s <= replay.time_s + replay.uncertainty_s <= time.monotonic()
+    )
+    values.write_text("0 replay 10\n")
+    assert [one.text for one in eventually(events, 1)] == ["0000:1a:00.0: pcie-replay went from 9 to 10 (+1)"], (
+        "unasked"
+    )
+    events.stop()
+
+
+def test_counters_of_a_stuck_nvml_do_not_hold_the_caller(env: dict[str, str], tmp_path: Path) -> None:
+    """A pipe in the counters' place: who opens it waits for a writer that never comes."""
+    values = tmp_path / "counters"
+    values.write_text("0 replay 7\n")
+    events = NvmlEvents({**env, "NVML_STUB_COUNTERS": str(values)}, "host")
+    events.start(START_S)
+    values.unlink()
+    os.mkfifo(values)
+    started = time.monotonic()
+    events.count_now(1.0)
+    assert time.monotonic() - started < 3
+    assert events.blind_spots == ("NVML did not tell its counters within 1 s: its process is running (state S)",)
+    pid = child_of(events)
+    events.stop()
+    assert not alive(pid)
+
+
 def test_a_lost_gpu_is_told_of(env: dict[str, str]) -> None:
     state = query({**env, "NVML_STUB_MODE": "lost"}, START_S)
     assert isinstance(state, NvmlState)
@@ -214,6 +273,7 @@ def alive(pid: int) -> bool:
 
 PARENT = """
 import os, sys, time
+from dmaproof.evidence.fact import CounterStep
 from dmaproof.evidence.nvml_events import NvmlEvents
 events = NvmlEvents({}, "host")
 events.start(float(sys.argv[1]))
