@@ -124,7 +124,7 @@ def dump(rig: Rig) -> str:
     """``rig`` as TOML that ``parse`` reads back equal."""
     table = rig.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     for node in table["node"].values():
-        for named in (node, *node.get("gpu", {}).values()):
+        for named in (node, *node.get("gpu", {}).values(), *node.get("switch", {}).values()):
             named.pop("name", None)  # the table's key says it
     return tomli_w.dumps(table)
 

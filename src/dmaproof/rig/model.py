@@ -82,6 +82,19 @@ class Gpu(Model):
     clique: int | None = Field(default=None, ge=0, le=15)
 
 
+class Switch(Model):
+    """One PCIe switch: its ``upstream`` port hangs under root port ``port``, GPUs under its ``downstream`` ports.
+
+    ``pcie`` is the link of the upstream port; left out, that of the GPUs.
+    """
+
+    name: str = ""
+    upstream: Bdf
+    port: Bdf
+    downstream: tuple[Bdf, ...] = Field(min_length=1)
+    pcie: PcieLink | None = None
+
+
 class Path(Model):
     """What a directed transfer between two ends must reach; ends are names or globs, ``host`` is node memory.
 
@@ -103,13 +116,18 @@ class Path(Model):
 
 
 class Node(Model):
-    """One running operating system: its GPUs, how memory is addressed, and the paths between its ends."""
+    """One running operating system: its GPUs, how memory is addressed, and the paths between its ends.
+
+    ``parameters`` are words of the kernel's command line beside those that ``iommu`` stands for.
+    """
 
     name: str = ""
     role: Literal["host", "guest"] = "host"
     addressing: Addressing = "unknown"
     iommu: Iommu = Iommu()
+    parameters: tuple[str, ...] = ()
     gpu: dict[Word, Gpu] = {}
+    switch: dict[Word, Switch] = {}
     path: tuple[Path, ...] = ()
 
     @property
@@ -119,6 +137,22 @@ class Node(Model):
     def path_between(self, source: str, target: str) -> Path | None:
         """The first declared path from ``source`` to ``target`` (GPU names or ``host``), or None."""
         return next((path for path in self.path if path.matches(source, target)), None)
+
+    def switch_above(self, gpu: Gpu) -> Switch | None:
+        """The switch that ``gpu`` is under, or None."""
+        return next((one for one in self.switch.values() if gpu.port in one.downstream), None)
+
+    @model_validator(mode="after")
+    def _ports_are_distinct(self) -> Node:
+        taken: dict[str, str] = {gpu.bdf: gpu.name for gpu in self.gpus}
+        for switch in self.switch.values():
+            for port in (switch.upstream, *switch.downstream):
+                if port in taken:
+                    raise ValueError(f"{switch.name} and {taken[port]} both claim {port}")
+                taken[port] = switch.name
+            if switch.port in taken:
+                raise ValueError(f"{switch.name}.port {switch.port} must be a root port, but is {taken[switch.port]}'s")
+        return self
 
     @model_validator(mode="after")
     def _ends_exist(self) -> Node:
@@ -165,15 +199,16 @@ class Rig(Model):
     @model_validator(mode="before")
     @classmethod
     def _names_from_keys(cls, data: object) -> object:
-        """A node and a GPU are called what their table is called: the name is written once."""
+        """A node, a GPU and a switch are called what their table is called: the name is written once."""
         if not isinstance(data, dict) or not isinstance(data.get("node"), dict):
             return data
         nodes = {}
         for name, node in data["node"].items():
             if isinstance(node, dict):
                 node = _named(name, node)
-                if isinstance(node.get("gpu"), dict):
-                    node["gpu"] = {key: _named(key, gpu) for key, gpu in node["gpu"].items()}
+                for kind in ("gpu", "switch"):
+                    if isinstance(node.get(kind), dict):
+                        node[kind] = {key: _named(key, table) for key, table in node[kind].items()}
             nodes[name] = node
         return {**data, "node": nodes}
 

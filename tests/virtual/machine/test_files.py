@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,7 @@ def test_ats_is_on_where_the_rig_has_it_and_absent_elsewhere(boot, tmp_path) -> 
 def test_a_clique_is_a_vendor_capability_at_the_place_that_qemu_gives_it() -> None:
     node = load("virtual:guest-pair").nodes[0]
     one = next(one for one in functions(node) if one.gpu)
-    clique = one.gpu.model_copy(update={"clique": 5})
-    config = config_space(type(one)(one.bdf, "gpu", one.identity, one.above, clique), iommu=False, ats=False)
+    config = config_space(replace(one, gpu=one.gpu.model_copy(update={"clique": 5})))
     assert config[0xC8:0xD0] == bytes([0x09, 0, 8, *b"P2P", 5 << 3, 0])
     assert capabilities(config)[0x09][:2] == bytes([0x09, 0])
 

@@ -21,7 +21,12 @@ def test_all_traffic_lands_at_the_declared_rate_and_nothing_is_logged(word, boot
         if path is None or source == target == "host":
             continue
         outcome = client.transfer(ends[source], ends[target], engine=engine)
-        assert outcome == {"effect": "lands", "code": "", "bandwidth_GBps": path.bandwidth_GBps, "latency_ns": path.latency_ns}
+        assert outcome == {
+            "effect": "lands",
+            "code": "",
+            "bandwidth_GBps": path.bandwidth_GBps,
+            "latency_ns": path.latency_ns,
+        }
         if source != "host" and target != "host":  # a read: the target's engine fetches
             assert client.dma(ends[source], ends[target], requester=ends[target], engine=engine) == "lands"
     assert {client.state(gpu.bdf) for gpu in rig.gpus} == {"present"}

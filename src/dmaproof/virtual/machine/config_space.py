@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dmaproof.rig.model import Bar, Gpu, PcieLink
+from dmaproof.virtual.machine import acs
 from dmaproof.virtual.machine.products import Identity
 from dmaproof.virtual.machine.topology import Function
 
 NBYTES = 4096
 GONE = b"\xff" * NBYTES
 """What a read of a function that does not answer gives."""
-ACS_KERNEL = 0x1D  # SV | RR | CR | UF: pci_enable_acs() in drivers/pci/pci.c, when an IOMMU is on
-_ACS_ALL = 0x1F  # SV | TB | RR | CR | UF
+EXPRESS, DPC = 0x78, 0x160
+_PORT_TYPES = {"gpu": 0x0, "root-port": 0x4, "upstream-port": 0x5, "downstream-port": 0x6}
+_SLOTS = ("root-port", "downstream-port")
+_DPC_CONTROL = 0x9  # fatal errors trigger it, and it interrupts: dpc_enable in drivers/pci/pcie/dpc.c
 _ATS_ENABLE, _PASID_ENABLE = 0x8000, 0x1
 _MEM64_PREFETCH = 0xC
+_DLL_ACTIVE = 0x2000
 _FALLBACK_LINK = PcieLink(generation=1, width=1)
 
 
@@ -30,22 +34,23 @@ class Capability:
     version: int = 1
 
 
-def config_space(function: Function, *, iommu: bool, ats: bool) -> bytes:
-    """``function`` with its link trained as the rig declares it. ``iommu``: one is active. ``ats``: GPUs have it on."""
+def config_space(function: Function, *, link: PcieLink | None = None, ats: bool = False) -> bytes:
+    """``link`` is what the function's link trained to, None for all that it offers. ``ats``: GPUs have it on."""
     if function.kind == "root-device":
         return _space(_header(function.identity, command=0x0006), (), ())
-    if function.kind == "port":
-        return _port(function, iommu)
-    assert function.gpu is not None  # noqa: S101 - a GPU function carries its GPU
-    return _gpu(function.identity, function.gpu, ats)
+    offered = function.link or _FALLBACK_LINK
+    express = _pcie(_PORT_TYPES[function.kind], offered, link or offered, slot=function.kind in _SLOTS)
+    if function.gpu is None:
+        return _port(function, express)
+    return _gpu(function.identity, function.gpu, express, ats)
 
 
-def _gpu(identity: Identity, gpu: Gpu, ats: bool) -> bytes:
+def _gpu(identity: Identity, gpu: Gpu, express: Capability, ats: bool) -> bytes:
     header = bytearray(_header(identity, command=0x0546))
     for bar in gpu.bars:
         _put_bar(header, bar)
     struct.pack_into("<HH", header, 0x2C, identity.vendor, identity.device)
-    capabilities = [_power(), _msi(), _pcie(0x78, 0x0, gpu.pcie or _FALLBACK_LINK, slot=False)]
+    capabilities = [_power(), _msi(), express]
     if gpu.clique is not None:  # QEMU x-nv-gpudirect-clique: hw/vfio/pci-quirks.c
         capabilities.append(Capability(0x09, 0xC8, bytes([8, *b"P2P", gpu.clique << 3, 0])))
     extended = [_aer()]
@@ -55,20 +60,21 @@ def _gpu(identity: Identity, gpu: Gpu, ats: bool) -> bytes:
     return _space(bytes(header), capabilities, extended)
 
 
-def _port(function: Function, iommu: bool) -> bytes:
+def _port(function: Function, express: Capability) -> bytes:
     header = bytearray(_header(function.identity, command=0x0547))
     header[0x0E] = 0x01
-    bus = int(function.bdf.split(":")[1], 16)
-    below = sorted(int(gpu.bdf.split(":")[1], 16) for gpu in function.below)
-    header[0x18:0x1B] = bytes([bus, below[0], below[-1]])
+    header[0x18:0x1B] = bytes([int(function.bdf.split(":")[1], 16), *function.buses])
     low, high = windows(function.below)
     struct.pack_into("<HH", header, 0x20, *_window32(low))
     prefetch_base, prefetch_limit = (high.start, high.stop - 1) if high else (0xFFF00000, 0)
     struct.pack_into("<HH", header, 0x24, prefetch_base >> 16 & 0xFFF0 | 1, prefetch_limit >> 16 & 0xFFF0 | 1)
     struct.pack_into("<II", header, 0x28, prefetch_base >> 32, prefetch_limit >> 32)
-    link = function.below[0].pcie or _FALLBACK_LINK
-    acs = Capability(0x0D, 0x148, struct.pack("<HH", _ACS_ALL, ACS_KERNEL if iommu else 0))
-    return _space(bytes(header), [_power(), _msi(), _pcie(0x78, 0x4, link, slot=True)], [_aer(), acs])
+    extended = [_aer()]
+    if function.acs is not None:
+        extended.append(Capability(0x0D, 0x148, struct.pack("<HH", acs.CAPABILITY, function.acs)))
+    if function.has_dpc:
+        extended.append(Capability(0x1D, DPC, struct.pack("<HHHH", 0, _DPC_CONTROL, 0, 0)))
+    return _space(bytes(header), [_power(), _msi(), express], extended)
 
 
 def windows(gpus: Sequence[Gpu]) -> tuple[range, range]:
@@ -118,15 +124,16 @@ def _msi() -> Capability:
     return Capability(0x05, 0x68, struct.pack("<HIIH", 0x0081, 0xFEE00000, 0, 0))  # enabled, 64-bit
 
 
-def _pcie(offset: int, port_type: int, link: PcieLink, *, slot: bool) -> Capability:
-    """PCI Express, version 2, 0x3c bytes long."""
+def _pcie(port_type: int, offered: PcieLink, now: PcieLink, *, slot: bool) -> Capability:
+    """PCI Express, version 2, 0x3c bytes long; ``slot``: the port reports whether its data link layer is active."""
     body = bytearray(0x3A)
-    speed, width, training = link.generation, link.width << 4, 0x3000 if slot else 0x1000  # DLL active | slot clock
+    training = 0x1000 | (_DLL_ACTIVE if slot else 0)  # slot clock
     struct.pack_into("<H", body, 0x00, 0x2 | port_type << 4 | (0x100 if slot else 0))
     struct.pack_into("<IHH", body, 0x02, 0x8FE1, 0x2937, 0)  # device: 256-byte payload
-    struct.pack_into("<IHH", body, 0x0A, speed | width | (0x100000 if slot else 0), 0, speed | width | training)
-    struct.pack_into("<IHH", body, 0x2A, (1 << speed) - 1 << 1, speed, 0)
-    return Capability(0x10, offset, bytes(body))
+    can, does = (link.generation | link.width << 4 for link in (offered, now))
+    struct.pack_into("<IHH", body, 0x0A, can | (0x100000 if slot else 0), 0, does | training)
+    struct.pack_into("<IHH", body, 0x2A, (1 << offered.generation) - 1 << 1, offered.generation, 0)
+    return Capability(0x10, EXPRESS, bytes(body))
 
 
 def _aer() -> Capability:
@@ -149,8 +156,7 @@ def _space(header: bytes, capabilities: Sequence[Capability], extended: Sequence
     return bytes(space)
 
 
-LINK_STATUS = 0x78 + 0x12
-_DLL_ACTIVE = 0x2000
+LINK_STATUS = EXPRESS + 0x12
 
 
 def link_down(port: bytes) -> bytes:

@@ -9,7 +9,7 @@ from dmaproof.virtual.machine import tree
 from dmaproof.virtual.machine.firmware import firmware
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.machine.procfs import counters, procfs
-from dmaproof.virtual.machine.sysfs import lost, sysfs
+from dmaproof.virtual.machine.sysfs import errors, lost, sysfs
 
 PERIOD_S = 0.05
 """Counters are written no more often than this: a kernel makes them up when they are read."""
@@ -25,15 +25,16 @@ class Display:
         self._next_s = 0.0
 
     def boot(self) -> None:
-        node = self._machine.node
-        tree.write(self._root, sysfs(node) | firmware(node) | procfs(self._machine))
+        machine = self._machine
+        tree.write(self._root, sysfs(machine) | firmware(machine.node) | procfs(machine))
+        self._shown = counters(machine) | errors(machine)
 
     def __call__(self) -> bool:
         """Whether there may be more to show, PERIOD_S later."""
         self._show_losses()
         if time.monotonic() < self._next_s:
             return True
-        now = counters(self._machine)
+        now = counters(self._machine) | errors(self._machine)
         changed = {name: entry for name, entry in now.items() if self._shown.get(name) != entry}
         tree.write(self._root, changed)
         self._shown |= now
@@ -45,4 +46,4 @@ class Display:
         for gpu in self._machine.gpus.values():
             if gpu.lost and gpu.bdf not in self._gone:
                 self._gone.add(gpu.bdf)
-                tree.write(self._root, lost(self._machine.node, gpu.bdf))
+                tree.write(self._root, lost(self._machine, gpu.bdf))

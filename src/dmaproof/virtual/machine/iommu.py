@@ -25,7 +25,7 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A DMA that the IOMMU refused. ``address`` is cut to its page, as the hardware records it."""
+    """A DMA that the IOMMU refused, at ``address``."""
 
     requester: str
     address: int
@@ -64,18 +64,24 @@ class Iommu:
 
     ``stage2`` are the ranges of system addresses that translations may end in: on a host all that firmware declares,
     in a guest what its hypervisor mapped. An ATS request for an address outside is answered with "no access", without
-    a record: the endpoint asked, nothing was refused (PCIe 10.2.3; arm-smmu-v3 logs no event for it).
+    a record: the endpoint asked, nothing was refused (PCIe 10.2.3; arm-smmu-v3 logs no event for it). No mapping may
+    lead into ``reserved`` ranges, which the groups' reserved_regions show.
     """
 
     domains: dict[str, Domain] = field(default_factory=dict)
     stage2: list[range] = field(default_factory=list)
+    reserved: list[range] = field(default_factory=list)
 
     def translate(self, requester: str, address: int, access: Access) -> int | Fault:
         domain = self.domains.get(requester)
         if domain is None:
             return address
         translated = domain.translate(address)
-        return Fault(requester, address & -PAGE_NBYTES, access) if translated is None else translated
+        return Fault(requester, address, access) if translated is None else translated
 
     def answers_ats(self, address: int) -> bool:
         return any(address in one for one in self.stage2)
+
+    def is_reserved(self, address: int, nbytes: int) -> bool:
+        """Whether a mapping of ``nbytes`` at bus address ``address`` would touch what is reserved."""
+        return any(one.start < address + nbytes and address < one.stop for one in self.reserved)

@@ -7,15 +7,15 @@ from typing import Literal
 
 from dmaproof.rig.model import HOST as HOST_NAME
 from dmaproof.rig.model import Addressing, Gpu, Node, Path
-from dmaproof.virtual.machine import bus, paging, trouble, work
-from dmaproof.virtual.machine.fabric import Aperture, Fabric
+from dmaproof.virtual.machine import bus, dpc, paging, trouble, work
+from dmaproof.virtual.machine.fabric import Fabric
+from dmaproof.virtual.machine.fault_reports import FaultReporter, reporter
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import Blocked
-from dmaproof.virtual.machine.iommu import Domain, Fault, Iommu
+from dmaproof.virtual.machine.iommu import Domain, Iommu
 from dmaproof.virtual.machine.kmsg import KernelLog
 from dmaproof.virtual.machine.nvrm import Nvrm, Process
 from dmaproof.virtual.machine.peermap import PeerMap
-from dmaproof.virtual.machine.vtd import FaultLog, FaultReporter
 from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, FaultOutcome, GpuEvent, Inquiry, PageFault, Presence, Vitals
 
 MEMORY = range(0x1_0000_0000, 0x80_0000_0000)
@@ -124,6 +124,7 @@ class Machine:
             gpu.waiting.clear()
             gpu.faults.replaying.clear()
             self.fabric.remove(gpu.bdf)
+            dpc.contain(self, gpu)
             self.nvrm.fallen_off(gpu, self.clients[client])
         return not gpu.lost
 
@@ -153,25 +154,13 @@ def build(node: Node, log: KernelLog) -> Machine:
     """A healthy machine as the rig declares ``node``."""
     ordered = sorted(node.gpus, key=lambda gpu: gpu.bdf)  # minors and indices follow the bus, not the rig file
     gpus = {one.bdf: GpuModel(one, minor, _coherent(node, one, minor)) for minor, one in enumerate(ordered)}
-    bars = [Aperture(gpu.bdf, bar.index, bar.address, bar.nbytes) for gpu in node.gpus for bar in gpu.bars]
-    fabric = Fabric([Aperture(HOST, 0, MEMORY.start, len(MEMORY)), *bars])
+    fabric = Fabric.of(node, MEMORY)
     stage2 = [MEMORY, *(gpu.coherent for gpu in gpus.values() if gpu.coherent is not None)]
     translated = node.iommu.domain == "translated"
     iommu = Iommu({bdf: Domain() for bdf in gpus} if translated else {}, stage2)
     events: list[GpuEvent] = []
-    nvrm, peermap = Nvrm(log, events.append), PeerMap(iommu, fabric)
-    return Machine(node, log, fabric, iommu, gpus, nvrm, peermap, _reporter(node, log), events, node.addressing)
-
-
-def _reporter(node: Node, log: KernelLog) -> FaultReporter:
-    """How this node's IOMMU tells of a refused DMA. Only VT-d's way is modelled, and only its plants refuse any."""
-    if node.iommu.family in ("vtd", "none"):
-        return FaultLog(log).report
-
-    def unmodelled(fault: Fault, _now_s: float) -> None:
-        raise NotImplementedError(f"how {node.iommu.family} reports {fault} is not modelled")
-
-    return unmodelled
+    nvrm, peermap = Nvrm(log, events.append), PeerMap(iommu, fabric, log)
+    return Machine(node, log, fabric, iommu, gpus, nvrm, peermap, reporter(node, log), events, node.addressing)
 
 
 def _coherent(node: Node, gpu: Gpu, minor: int) -> range | None:

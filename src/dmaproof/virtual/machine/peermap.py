@@ -8,6 +8,7 @@ from dmaproof.rig.model import Gpu
 from dmaproof.virtual.machine.fabric import Fabric
 from dmaproof.virtual.machine.gpu import MAILBOX_OFFSET
 from dmaproof.virtual.machine.iommu import PAGE_NBYTES, Iommu
+from dmaproof.virtual.machine.kmsg import ERR, KernelLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,31 +19,57 @@ class PeerWindow:
     memory: int
 
 
+UNMAPPED = PeerWindow(-1, -1)
+"""The driver could not map the peer."""
+
+
 @dataclass(slots=True)
 class PeerMap:
     """``dma_remap_peer_mmio`` is the module parameter NVreg_DmaRemapPeerMmio: off, peers' registers are addressed as
     the bus knows them, whatever the requester's domain makes of that.
+
+    By (requester, peer): ``raw`` are pairs whose mailbox alone is mapped, while the peer's memory is addressed as the
+    bus knows it; ``astray`` those whose window onto the peer's memory leads into the node's, as a hypervisor's might.
     """
 
     iommu: Iommu
     fabric: Fabric
+    log: KernelLog
     dma_remap_peer_mmio: bool = True
+    raw: set[tuple[str, str]] = field(default_factory=set)
+    astray: set[tuple[str, str]] = field(default_factory=set)
     _windows: dict[tuple[str, str], PeerWindow] = field(default_factory=dict)
     _memory: dict[str, int] = field(default_factory=dict)
 
     def peer_window(self, requester: str, peer: Gpu) -> PeerWindow:
-        """Mapped at a pair's first transfer, and kept."""
+        """Mapped at a pair's first transfer, and kept; UNMAPPED, and a line in the log, each time that fails."""
         key = requester, peer.bdf
         if key not in self._windows:
-            self._windows[key] = self._map_peer(requester, peer)
+            window = self._map_peer(requester, peer)
+            if window is UNMAPPED:
+                return window
+            self._windows[key] = window
         return self._windows[key]
 
     def _map_peer(self, requester: str, peer: Gpu) -> PeerWindow:
-        mailbox, memory = registers(peer) + MAILBOX_OFFSET, aperture(peer)
+        mailbox, memory = registers(peer) + MAILBOX_OFFSET, self._behind(requester, peer)
         domain = self.iommu.domains.get(requester)
         if domain is None or not self.dma_remap_peer_mmio:
             return PeerWindow(mailbox, memory.address)
+        if any(self.iommu.is_reserved(one.address, one.nbytes) for one in (_Memory(mailbox, PAGE_NBYTES), memory)):
+            last = memory.address + memory.nbytes - 1  # nv_dma_map_mmio, kernel-open/nvidia/nv-dma.c
+            self.log.write(f"NVRM: {requester}: Failed to DMA map MMIO range [{memory.address:#x}-{last:#x}]", ERR)
+            return UNMAPPED
+        if (requester, peer.bdf) in self.raw:
+            return PeerWindow(domain.map(mailbox, PAGE_NBYTES), memory.address)
         return PeerWindow(domain.map(mailbox, PAGE_NBYTES), domain.map(memory.address, memory.nbytes))
+
+    def _behind(self, requester: str, peer: Gpu) -> _Memory:
+        """What is behind the window onto ``peer``'s memory."""
+        memory = aperture(peer)
+        if (requester, peer.bdf) in self.astray:
+            return _Memory(self.fabric.memory().address, memory.nbytes)
+        return memory
 
     def memory_window(self, requester: str) -> int:
         """Where ``requester`` finds the node's own memory; the driver maps what an engine is to touch."""

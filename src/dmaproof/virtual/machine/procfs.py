@@ -47,7 +47,7 @@ def command_line(node: Node) -> str:
     """The parameters that give ``node`` the IOMMU domain it declares."""
     words = ["BOOT_IMAGE=/boot/vmlinuz", "root=/dev/vda1", "ro"]
     words += _COMMAND_LINE.get((node.iommu.family, node.iommu.domain), "").split()
-    return " ".join(words)
+    return " ".join([*words, *node.parameters])
 
 
 def architecture(node: Node) -> str:

@@ -37,6 +37,8 @@ _INTEL_PORT = Identity(0x8086, 0x2030, CLASS_PCI_BRIDGE, 0x07, "pcieport")
 _AMD_PORT = Identity(0x1022, 0x1483, CLASS_PCI_BRIDGE, 0, "pcieport")
 _GRACE_PORT = Identity(NVIDIA, 0x22B2, CLASS_PCI_BRIDGE, 0, "pcieport")
 _GUEST_PORT = Identity(0x1B36, 0x000C, CLASS_PCI_BRIDGE, 0, "pcieport")
+SWITCH_PORT = Identity(0x10B5, 0x9797, CLASS_PCI_BRIDGE, 0xAA, "pcieport")
+"""A PEX 9797: upstream and downstream ports alike."""
 _INTEL_ROOT = Identity(0x8086, 0x09A2, _CLASS_SYSTEM_PERIPHERAL, 0x04)
 _AMD_ROOT = Identity(0x1022, 0x1480, _CLASS_HOST_BRIDGE)
 _GUEST_ROOT = Identity(0x8086, 0x29C0, _CLASS_HOST_BRIDGE)

@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dmaproof.rig.model import Gpu, Node, PcieLink
 from dmaproof.virtual.machine.config_space import GONE, config_space, is_64_bit, link_down, windows
-from dmaproof.virtual.machine.topology import Function, functions, has_iommu
+from dmaproof.virtual.machine.link import speed
+from dmaproof.virtual.machine.topology import Function, functions, has_iommu, units
 from dmaproof.virtual.machine.tree import Folder, Link, Tree
 
-_SPEEDS = {1: "2.5", 2: "5.0", 3: "8.0", 4: "16.0", 5: "32.0", 6: "64.0", 7: "128.0"}
+if TYPE_CHECKING:
+    from dmaproof.virtual.machine.machine import Machine
+
 _MEM, _MEM_WINDOW, _MEM64_PREFETCH, _PREFETCH_WINDOW = 0x40200, 0x200, 0x14220C, 0x102201  # include/linux/ioport.h
 _COR = ("RxErr", "BadTLP", "BadDLLP", "Rollover", "Timeout", "NonFatalErr", "CorrIntErr", "HeaderOF")
 _UNCOR = (
     *("Undefined", "DLP", "SDES", "TLP", "FCP", "CmpltTO", "CmpltAbrt", "UnxCmplt", "RxOF", "MalfTLP", "ECRC"),
     *("UnsupReq", "ACSViol", "UncorrIntErr", "BlockedTLP", "AtomicOpBlocked", "TLPBlockedErr", "PoisonTLPBlocked"),
 )
+_ERROR_FILES = (("correctable", _COR, "COR"), ("fatal", _UNCOR, "FATAL"), ("nonfatal", _UNCOR, "NONFATAL"))
 _NRESOURCES, _NRESOURCES_BRIDGE, _BRIDGE_MEM, _BRIDGE_PREFETCH = 13, 17, 14, 15
 
 
-def sysfs(node: Node) -> Tree:
-    """The tree of a healthy node."""
+def sysfs(machine: Machine) -> Tree:
+    """The tree of a node that has just booted."""
     tree: Tree = {"sys/kernel/iommu_groups": Folder(), "sys/class/iommu": Folder()}
-    for function in functions(node):
-        tree |= _function(node, function)
+    for function in functions(machine.node):
+        tree |= _function(machine, function)
         if function.group is not None:
-            tree |= _group(node, function, function.group)
-    return tree | _units(node)
+            tree |= _group(machine, function, function.group)
+    return tree | errors(machine) | _units(machine.node)
 
 
-def lost(node: Node, gpu: str) -> Tree:
+def lost(machine: Machine, gpu: str) -> Tree:
     """What changes when ``gpu`` no longer answers: reads of it give all ones, and the port above has no link."""
     tree: Tree = {}
-    for one in functions(node):
+    for one in functions(machine.node):
         if one.bdf == gpu:
             tree[f"{one.path}/config"] = GONE
             tree[f"{one.path}/current_link_speed"] = "Unknown\n"  # speed code 0xf: pci_speed_string()
             tree[f"{one.path}/current_link_width"] = "63\n"
-        if gpu in (below.bdf for below in one.below):
-            tree[f"{one.path}/config"] = link_down(_config(node, one))
+        elif one.link_gpu == gpu:
+            tree[f"{one.path}/config"] = link_down(_config(machine, one))
     return tree
 
 
-def _config(node: Node, function: Function) -> bytes:
-    return config_space(function, iommu=has_iommu(node), ats=node.addressing == "ats" and has_iommu(node))
+def errors(machine: Machine) -> Tree:
+    """drivers/pci/pcie/aer.c: every error a counter, and their sum; root ports count the messages that they got."""
+    tree: Tree = {}
+    for one in functions(machine.node):
+        if one.kind == "root-device":
+            continue
+        seen = machine.fabric.errors[one.bdf]
+        for name, names, total in _ERROR_FILES:
+            rows = [f"{error} {seen.count[name, error]}\n" for error in names]
+            tree[f"{one.path}/aer_dev_{name}"] = "".join(rows) + f"TOTAL_ERR_{total} {seen.events[name]}\n"
+        if one.kind == "root-port":
+            for name, short in (("correctable", "cor"), ("fatal", "fatal"), ("nonfatal", "nonfatal")):
+                tree[f"{one.path}/aer_rootport_total_err_{short}"] = f"{seen.messages[name]}\n"
+    return tree
 
 
-def _function(node: Node, one: Function) -> Tree:
+def _config(machine: Machine, function: Function) -> bytes:
+    node = machine.node
+    return config_space(function, link=_trained(machine, function), ats=node.addressing == "ats" and has_iommu(node))
+
+
+def _trained(machine: Machine, function: Function) -> PcieLink | None:
+    gpu = machine.gpus.get(function.link_gpu or "")
+    return (gpu.link.trained if gpu is not None else None) or function.link
+
+
+def _function(machine: Machine, one: Function) -> Tree:
     base, identity = one.path, one.identity
     tree: Tree = {
-        f"{base}/config": _config(node, one),
+        f"{base}/config": _config(machine, one),
         f"{base}/vendor": f"{identity.vendor:#06x}\n",
         f"{base}/device": f"{identity.device:#06x}\n",
         f"{base}/class": f"{identity.class_code:#08x}\n",
@@ -63,29 +91,17 @@ def _function(node: Node, one: Function) -> Tree:
         tree[f"{base}/driver"] = Link(f"sys/bus/pci/drivers/{identity.driver}")
         tree[f"sys/bus/pci/drivers/{identity.driver}/{one.bdf}"] = Link(base)
     if one.gpu is not None:
-        tree |= {f"{base}/reset_method": "flr bus\n", **_link(base, one.gpu.pcie), **_aer(base)}
-    elif one.below:
-        tree |= {**_link(base, one.below[0].pcie), **_aer(base)}
-    return tree
+        tree[f"{base}/reset_method"] = "flr bus\n"
+    return tree | _link(base, one.link, _trained(machine, one))
 
 
-def _link(base: str, link: PcieLink | None) -> Tree:
-    if link is None:
+def _link(base: str, offered: PcieLink | None, now: PcieLink | None) -> Tree:
+    if offered is None or now is None:
         return {}
-    speed, width = f"{_SPEEDS[link.generation]} GT/s PCIe\n", f"{link.width}\n"
     return {
         f"{base}/{when}_link_{what}": text
-        for when in ("current", "max")
-        for what, text in (("speed", speed), ("width", width))
-    }
-
-
-def _aer(base: str) -> Tree:
-    """drivers/pci/pcie/aer.c: every error a counter, and their sum."""
-    files = (("correctable", _COR, "COR"), ("fatal", _UNCOR, "FATAL"), ("nonfatal", _UNCOR, "NONFATAL"))
-    return {
-        f"{base}/aer_dev_{name}": "".join(f"{error} 0\n" for error in (*errors, f"TOTAL_ERR_{total}"))
-        for name, errors, total in files
+        for when, link in (("current", now), ("max", offered))
+        for what, text in (("speed", f"{speed(link.generation)}\n"), ("width", f"{link.width}\n"))
     }
 
 
@@ -105,7 +121,7 @@ def _resource(one: Function) -> str:
             rows[_BRIDGE_MEM] = low.start, low.stop - 1, _MEM_WINDOW
         if high:
             rows[_BRIDGE_PREFETCH] = high.start, high.stop - 1, _PREFETCH_WINDOW
-    count = _NRESOURCES_BRIDGE if one.below else _NRESOURCES
+    count = _NRESOURCES_BRIDGE if one.is_port else _NRESOURCES
     return "".join("0x{:016x} 0x{:016x} 0x{:016x}\n".format(*rows.get(index, (0, 0, 0))) for index in range(count))
 
 
@@ -116,11 +132,11 @@ def _bar_rows(gpu: Gpu) -> dict[int, tuple[int, int, int]]:
     }
 
 
-def _group(node: Node, one: Function, number: int) -> Tree:
-    base = f"sys/kernel/iommu_groups/{number}"
+def _group(machine: Machine, one: Function, number: int) -> Tree:
+    node, base = machine.node, f"sys/kernel/iommu_groups/{number}"
     return {
         f"{base}/type": f"{_group_type(node)}\n",
-        f"{base}/reserved_regions": _reserved(node),
+        f"{base}/reserved_regions": _reserved(machine),
         f"{base}/devices/{one.bdf}": Link(one.path),
         f"{one.path}/iommu_group": Link(base),
     }
@@ -133,10 +149,13 @@ def _group_type(node: Node) -> str:
     return "DMA" if node.iommu.family in ("smmuv3", "smmuv2") else "DMA-FQ"
 
 
-def _reserved(node: Node) -> str:
-    """Where interrupts are written: drivers/iommu/intel/iommu.c, drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c."""
-    start, end = (0x8000000, 0x80FFFFF) if node.iommu.family in ("smmuv3", "smmuv2") else (0xFEE00000, 0xFEEFFFFF)
-    return f"0x{start:016x} 0x{end:016x} msi\n"
+def _reserved(machine: Machine) -> str:
+    """Where interrupts are written, and where no mapping may lead (drivers/iommu/intel/iommu.c, amd/iommu.c,
+    arm/arm-smmu-v3/arm-smmu-v3.c)."""
+    arm = machine.node.iommu.family in ("smmuv3", "smmuv2")
+    rows = [(0x8000000, 0x80FFFFF, "msi") if arm else (0xFEE00000, 0xFEEFFFFF, "msi")]
+    rows += [(one.start, one.stop - 1, "reserved") for one in machine.iommu.reserved]
+    return "".join(f"0x{first:016x} 0x{last:016x} {kind}\n" for first, last, kind in sorted(rows))
 
 
 def _units(node: Node) -> Tree:
@@ -145,7 +164,7 @@ def _units(node: Node) -> Tree:
         return {}
     tree: Tree = {}
     found = functions(node)
-    for number, bus in enumerate(sorted({one.root_bus for one in found})):
+    for bus, number in units(node).items():
         name, parent = _unit(node, number)
         tree[f"sys/class/iommu/{name}"] = Link(f"{parent}/{name}")
         for one in (one for one in found if one.root_bus == bus):
