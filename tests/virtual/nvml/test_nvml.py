@@ -207,7 +207,7 @@ print(json.dumps([events, after, chosen]))
 
 def test_the_recovery_action_is_a_field_and_other_fields_say_that_they_are_not_there(boot) -> None:
     code = """
-v = n.nvmlDeviceGetFieldValues(h(0), [n.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 94])
+v = n.nvmlDeviceGetFieldValues(h(0), [n.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 1])
 print(json.dumps([[x.fieldId, x.nvmlReturn] for x in v] + [v[0].value.uiVal]))
 """
-    assert run(boot("virtual:gh200"), code) == [[230, 0], [94, pynvml.NVML_ERROR_NOT_SUPPORTED], 0]
+    assert run(boot("virtual:gh200"), code) == [[230, 0], [1, pynvml.NVML_ERROR_NOT_SUPPORTED], 0]

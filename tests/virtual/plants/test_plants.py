@@ -10,6 +10,7 @@ import pytest
 
 from dmaproof.errors import UsageError
 from dmaproof.rig.load import load
+from dmaproof.triage.signatures import IDS
 from dmaproof.virtual import plants
 from dmaproof.virtual.power import provision
 
@@ -29,8 +30,8 @@ def counters(root: Path) -> dict[str, int]:
     return {name: int(value) for name, value in reversed(rows)}
 
 
-def test_ids_are_the_names_of_the_signatures() -> None:
-    assert plants.ids() == ["ats-stage2-hole", "gpu-lost", "iommu-blocks-p2p-mailbox", "unattributed-hang"]
+def test_ids_are_names_of_signatures() -> None:
+    assert set(plants.ids()) <= set(IDS)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dmaproof.virtual.machine.uvm import thread_comm, thread_pid
 _TICKS_A_SECOND = 100  # sysconf(_SC_CLK_TCK)
 _STATES = {"S": "sleeping", "D": "disk sleep", "R": "running"}
 _UNLIMITED = (1 << 64) - 1
+_ALL_SIGNALS = (1 << 31) - 1
 _KTHREAD_FLAGS, _SIGCHLD = 0x208040, 17  # PF_KTHREAD | PF_NOFREEZE | PF_FORKNOEXEC
 _LOOP = ("_main_loop+0x89/0x150 [nvidia_uvm]", "kthread+0xf9/0x240", "ret_from_fork+0x31/0x50")
 _SERVICE = "uvm_parent_gpu_service_replayable_faults+0x9d/0x1c60 [nvidia_uvm]"
@@ -41,9 +42,8 @@ def _stat(pid: int, comm: str, state: str, ran_s: float) -> str:
     ticks = int(ran_s * _TICKS_A_SECOND)
     family, faults, times = [KTHREADD, 0, 0, 0, -1], [_KTHREAD_FLAGS, 0, 0, 0, 0], [0, ticks, 0, 0]
     order, memory = [20, 0, 1, 0, 512], [0, 0, _UNLIMITED, 0, 0, 0, 0, 0]
-    signals = [0, _UNLIMITED >> 1, 0, 1, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, 0]
-    rest = [0] * 7 + [0]
-    fields = [*family, *faults, *times, *order, *memory, *signals, *rest]
+    signals, scheduling = [0, 0, _ALL_SIGNALS, 0, 1, 0, 0, _SIGCHLD], [0, 0, 0, 0, 0, 0]
+    fields = [*family, *faults, *times, *order, *memory, *signals, *scheduling, *[0] * 8]
     return " ".join([str(pid), f"({comm})", state, *map(str, fields)]) + "\n"
 
 

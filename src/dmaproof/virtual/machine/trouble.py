@@ -54,6 +54,7 @@ def met(machine: Machine, client: int, gpu: GpuModel, work: Work, now_s: float) 
 
 def context(machine: Machine, client: int, gpu: GpuModel) -> str:
     """The CUresult that a process gets instead of a context on ``gpu``; "" where it gets one."""
+    gpu.users.setdefault(client)
     return gpu.health.refuses or _silent_firmware(machine, gpu, machine.clients[client])
 
 

@@ -8,13 +8,13 @@ from ctypes import POINTER, Structure, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from dmaproof.virtual.machine.nvrm import EVENT_RECOVERY_ACTION, EVENT_UNAVAILABLE, EVENT_XID
+from dmaproof.virtual.machine.nvrm import EVENTS
 from dmaproof.virtual.nvml.codes import Code, NvmlError
 from dmaproof.virtual.nvml.link import Link
 from dmaproof.virtual.nvml.registry import nvml
 from dmaproof.virtual.nvml.session import gpu_of, handle, put, session
 
-_SUPPORTED = EVENT_XID | EVENT_UNAVAILABLE | EVENT_RECOVERY_ACTION
+_SUPPORTED = sum(EVENTS)
 _NO_INSTANCE = 0xFFFFFFFF
 _FIRST_SET = 0x10000
 

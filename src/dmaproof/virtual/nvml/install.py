@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_char_p, c_int, c_long, c_void_p
 from typing import Any
 
-from dmaproof.virtual.nvml import device, events, peers, session, system  # noqa: F401 - they register their functions
+from dmaproof.virtual.nvml import device, events, health, peers, session, system  # noqa: F401 - they register their functions
 from dmaproof.virtual.nvml.codes import NOT_IMPLEMENTED, TEXTS, Code, NvmlError
 from dmaproof.virtual.nvml.registry import IMPLEMENTED, Implementation
 from dmaproof.virtual.nvml.stub import SONAME

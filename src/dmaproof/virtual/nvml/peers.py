@@ -1,8 +1,8 @@
-"""What two devices are to each other: links, topology, peer access."""
+"""What two devices are to each other: topology, peer access."""
 
 from __future__ import annotations
 
-from ctypes import POINTER, c_uint, c_ulonglong, c_void_p
+from ctypes import POINTER, c_uint, c_void_p
 from typing import Any
 
 from dmaproof.rig.model import Gpu
@@ -42,24 +42,3 @@ def _level(one: Gpu, other: Gpu) -> int:
     if ports[0].rpartition(":")[0] == ports[1].rpartition(":")[0]:
         return _HOSTBRIDGE
     return _NODE if one.numa_node is not None and one.numa_node == other.numa_node else _SYSTEM
-
-
-@nvml("nvmlDeviceGetNvLinkState", arguments=(c_void_p, c_uint, _UINT))
-def nvlink_state(device: int | None, link: int, active: Any) -> None:
-    _check_link(device, link)
-    put(active, 1)
-
-
-@nvml("nvmlDeviceGetNvLinkErrorCounter", arguments=(c_void_p, c_uint, c_uint, POINTER(c_ulonglong)))
-def nvlink_errors(device: int | None, link: int, _counter: int, value: Any) -> None:
-    """The model's NVLinks make no errors."""
-    _check_link(device, link)
-    put(value, 0)
-
-
-def _check_link(device: int | None, link: int) -> None:
-    nvlinks = gpu_of(device).nvlinks
-    if not nvlinks:
-        raise NvmlError(Code.NOT_SUPPORTED)
-    if link >= nvlinks:
-        raise NvmlError(Code.INVALID_ARGUMENT)

@@ -89,6 +89,13 @@ def uuid_of(index: int) -> str:
     return GpuModel(session().gpus[index], index).uuid
 
 
+def declared(value: Any) -> Any:
+    """``value`` of the rig; NvmlError(NOT_SUPPORTED) for what it leaves open."""
+    if value is None:
+        raise NvmlError(Code.NOT_SUPPORTED)
+    return value
+
+
 def put_text(buffer: int | None, nbytes: int, text: str) -> None:
     """``text`` and its end into a caller's buffer. NvmlError(INSUFFICIENT_SIZE) where it does not fit."""
     content = text.encode() + b"\0"

@@ -13,7 +13,26 @@ from dmaproof.errors import UsageError
 from dmaproof.nearest import did_you_mean
 from dmaproof.rig.model import Node, Rig
 from dmaproof.virtual.machine.machine import Machine
-from dmaproof.virtual.plants import ats_stage2_hole, gpu_lost, iommu_blocks_p2p_mailbox, unattributed_hang
+from dmaproof.virtual.plants import (
+    application_fault,
+    ats_setup_failed,
+    ats_stage2_hole,
+    bystander,
+    driver_stuck,
+    ecc_contained,
+    ecc_uncorrectable,
+    gpu_lost,
+    gpu_recovery_required,
+    gsp_timeout,
+    hmm_shared_atomics,
+    iommu_blocks_p2p_mailbox,
+    nvlink_degraded,
+    nvlink_fatal,
+    row_remap_pending,
+    unattributed_hang,
+    uvm_service_stuck,
+    uvm_thrashing,
+)
 from dmaproof.virtual.plants.chance import Chance
 
 
@@ -29,7 +48,26 @@ class Plant(Protocol):
 
 _PLANTS = {
     module.ID: cast("Plant", module)
-    for module in (ats_stage2_hole, gpu_lost, iommu_blocks_p2p_mailbox, unattributed_hang)
+    for module in (
+        application_fault,
+        ats_setup_failed,
+        ats_stage2_hole,
+        bystander,
+        driver_stuck,
+        ecc_contained,
+        ecc_uncorrectable,
+        gpu_lost,
+        gpu_recovery_required,
+        gsp_timeout,
+        hmm_shared_atomics,
+        iommu_blocks_p2p_mailbox,
+        nvlink_degraded,
+        nvlink_fatal,
+        row_remap_pending,
+        unattributed_hang,
+        uvm_service_stuck,
+        uvm_thrashing,
+    )
 }
 
 

@@ -261,11 +261,18 @@ EXPORT uint64_t dmaproof_region_faults(int number)
 /* ---- A call into the kernel that does not return -----------------------------------------------------------------
  * The thread waits as one does behind a lock of the kernel driver: in the kernel, state D, no signal is delivered
  * (kernel/fork.c, wait_for_vfork_done). It waits for a child that never runs on; the child is killed when the thread
- * ends, which a SIGKILL of the process still brings about. Returns only where no child can be made. */
+ * ends, which a SIGKILL of the process still brings about. Of a real one not even that is certain: at least no lesser
+ * signal ends the process. Returns only where no child can be made. */
+static const int lesser[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+#define NLESSER (sizeof lesser / sizeof *lesser)
+
 EXPORT void dmaproof_wait_in_kernel(void)
 {
     sigset_t all, before;
+    struct sigaction kept[NLESSER], ignore = {.sa_handler = SIG_IGN};
     pid_t parent = getpid();
+    for (size_t i = 0; i < NLESSER; ++i)
+        sigaction(lesser[i], &ignore, &kept[i]);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the child shares our memory: it must run no handler of ours */
     if (vfork() == 0) {
@@ -276,4 +283,6 @@ EXPORT void dmaproof_wait_in_kernel(void)
             pause();
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    for (size_t i = 0; i < NLESSER; ++i)
+        sigaction(lesser[i], &kept[i], NULL);
 }
