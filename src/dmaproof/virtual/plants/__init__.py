@@ -14,24 +14,19 @@ from dmaproof.nearest import did_you_mean
 from dmaproof.rig.model import Node, Rig
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.plants import (
-    application_fault,
-    ats_setup_failed,
+    acs_redirects_p2p,
     ats_stage2_hole,
-    bystander,
-    driver_stuck,
-    ecc_contained,
-    ecc_uncorrectable,
+    bar_unmappable,
+    dpc_containment,
     gpu_lost,
-    gpu_recovery_required,
-    gsp_timeout,
-    hmm_shared_atomics,
     iommu_blocks_p2p_mailbox,
-    nvlink_degraded,
-    nvlink_fatal,
-    row_remap_pending,
+    iommu_blocks_peer_bar,
+    p2p_slower_than_host,
+    pcie_aer_storm,
+    pcie_link_degraded,
+    peer_mirror,
+    peer_writes_dropped,
     unattributed_hang,
-    uvm_service_stuck,
-    uvm_thrashing,
 )
 from dmaproof.virtual.plants.chance import Chance
 
@@ -49,24 +44,19 @@ class Plant(Protocol):
 _PLANTS = {
     module.ID: cast("Plant", module)
     for module in (
-        application_fault,
-        ats_setup_failed,
+        acs_redirects_p2p,
         ats_stage2_hole,
-        bystander,
-        driver_stuck,
-        ecc_contained,
-        ecc_uncorrectable,
+        bar_unmappable,
+        dpc_containment,
         gpu_lost,
-        gpu_recovery_required,
-        gsp_timeout,
-        hmm_shared_atomics,
         iommu_blocks_p2p_mailbox,
-        nvlink_degraded,
-        nvlink_fatal,
-        row_remap_pending,
+        iommu_blocks_peer_bar,
+        p2p_slower_than_host,
+        pcie_aer_storm,
+        pcie_link_degraded,
+        peer_mirror,
+        peer_writes_dropped,
         unattributed_hang,
-        uvm_service_stuck,
-        uvm_thrashing,
     )
 }
 
