@@ -282,3 +282,31 @@ def test_the_real_device_from_its_start() -> None:
     assert reader.lines > 0
     assert [one for one in found if one.kind == "records-lost" and one.data["count"]] == []
     reader.close()
+
+
+SMMU = (
+    "arm-smmu-v3 9050000.smmuv3: event 0x10 received:",
+    "arm-smmu-v3 9050000.smmuv3: \t0x0000010000000010",
+    "arm-smmu-v3 9050000.smmuv3: \t0x0000020000000000",
+    "arm-smmu-v3 9050000.smmuv3: \t0x0000000010200004",
+    "arm-smmu-v3 9050000.smmuv3: \t0x0000000000000000",
+)
+
+
+def test_a_report_that_polls_cut_in_two_is_one_event(log: Log) -> None:
+    reader = KmsgReader(log.path, "host")
+    assert reader.settles_in_s == 0
+    for line in SMMU[:3]:
+        log.write(line)
+    assert reader.poll() == []
+    assert 0 < reader.settles_in_s <= 0.1
+    for line in SMMU[3:]:
+        log.write(line)
+    found = reader.poll()
+    end = time.monotonic() + 5
+    while not found and time.monotonic() < end:
+        time.sleep(reader.settles_in_s)
+        found = reader.poll()
+    assert [(one.kind, one.event and one.event.address) for one in found] == [("iommu-fault", 0x10200004)]
+    assert reader.poll() == []
+    reader.close()

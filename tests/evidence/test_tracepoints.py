@@ -46,9 +46,9 @@ def test_of_a_platform_device() -> None:
 @pytest.mark.parametrize(
     ("severity", "errors", "told", "event"),
     [
-        ("Corrected", "Bad TLP|Replay Timer Timeout", "correctable", "Bad TLP,Replay Timer Timeout"),
-        ("Uncorrected, non-fatal", "Unsupported Request Error", "nonfatal", "Unsupported Request Error"),
-        ("Fatal", "Malformed TLP", "fatal", "Malformed TLP"),
+        ("Corrected", "Bad TLP|Replay Timer Timeout", "correctable", "BadTLP,Timeout"),
+        ("Uncorrected, non-fatal", "Unsupported Request Error", "nonfatal", "UnsupReq"),
+        ("Fatal", "Malformed TLP|0x4", "fatal", "MalfTLP,0x4"),
     ],
 )
 def test_aer(severity: str, errors: str, told: str, event: str) -> None:

@@ -20,6 +20,7 @@ from dmaproof.evidence.lines import Line, record
 SOURCE = "kmsg"
 _READ_NBYTES = 1 << 16  # a record that does not fit into a read is EINVAL
 _KEEP_NBYTES = 1 << 16  # of a record whose end does not come
+_SILENCE_S = 0.1  # after which a report of several lines has no more to come
 _LONGEST_POLL_S = 1.0  # a log that is flooded must not hold the caller
 _TELLING = re.compile(r"NVRM|nvidia|DMAR|AMD-Vi|smmu|pcieport|\bAER\b|vfio", re.IGNORECASE)
 _RECORD_END = re.compile(rb"\n(?! )")  # continuation lines begin with a space
@@ -47,7 +48,7 @@ class KmsgReader:
         self._expected: int | None = None
         self._overrun = False
         self._seen_empty_s = self._empty_s = time.monotonic()  # as of the last poll, and in the poll going on
-        self._last = Line(text="", raw="")
+        self._last, self._last_s = Line(text="", raw=""), 0.0
         self._fd: int | None = None
         self._open()
 
@@ -69,8 +70,14 @@ class KmsgReader:
             os.close(self._fd)
             self._fd = None
 
+    @property
+    def settles_in_s(self) -> float:
+        """How long until a report of several lines that has begun is given, should nothing more come."""
+        return max(0.0, self._last_s + _SILENCE_S - time.monotonic())
+
     def poll(self) -> list[Evidence]:
-        """All that was logged since the last poll; when the log is flooded, what a second's reading brings."""
+        """All that was logged since the last poll; when the log is flooded, what a second's reading brings. A report of
+        several lines is given when it is whole, or after a silence."""
         found: list[Evidence] = []
         if self._fd is None:
             return found
@@ -138,7 +145,7 @@ class KmsgReader:
     def _of_line(self, line: Line, arrival: float) -> list[Evidence]:
         self.lines += 1
         events = self._decoder.feed(line)
-        self._last = line
+        self._last, self._last_s = line, arrival
         if events is None and _TELLING.search(line.text):
             return [self._evidence("kernel-line", line, arrival)]
         self.ignored += events is None
@@ -146,7 +153,8 @@ class KmsgReader:
 
     def _end_of_poll(self) -> list[Evidence]:
         now = time.monotonic()
-        found = [self._evidence(event.kind, self._last, now, event) for event in self._decoder.finish()]
+        waiting = self._decoder.finish() if now - self._last_s >= _SILENCE_S else ()
+        found = [self._evidence(event.kind, self._last, now, event) for event in waiting]
         if self._overrun:
             self._overrun, self._expected = False, None
             found.append(self._lost(None, now))

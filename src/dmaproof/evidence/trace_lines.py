@@ -33,6 +33,16 @@ _SEVERITIES: dict[str, _Severity] = {
     "Uncorrected, non-fatal": "nonfatal",
     "Fatal": "fatal",
 }
+_SHORT = {  # as the log and sysfs spell them today; ras_event.h has the long names, with or without " Error"
+    "Receiver": "RxErr", "Bad TLP": "BadTLP", "Bad DLLP": "BadDLLP", "RELAY_NUM Rollover": "Rollover",
+    "Replay Timer Timeout": "Timeout", "Advisory Non-Fatal": "NonFatalErr", "Corrected Internal": "CorrIntErr",
+    "Header Log Overflow": "HeaderOF", "Data Link Protocol": "DLP", "Surprise Down": "SDES", "Poisoned TLP": "TLP",
+    "Flow Control Protocol": "FCP", "Completion Timeout": "CmpltTO", "Completer Abort": "CmpltAbrt",
+    "Unexpected Completion": "UnxCmplt", "Receiver Overflow": "RxOF", "Malformed TLP": "MalfTLP", "ECRC": "ECRC",
+    "Unsupported Request": "UnsupReq", "ACS Violation": "ACSViol", "Uncorrectable Internal": "UncorrIntErr",
+    "MC Blocked TLP": "BlockedTLP", "AtomicOp Egress Blocked": "AtomicOpBlocked",
+    "TLP Prefix Blocked": "TLPBlockedErr",
+}  # fmt: skip
 _WRITE = 0x1  # IOMMU_FAULT_WRITE, include/linux/iommu.h
 
 
@@ -75,7 +85,7 @@ def _aer(text: str) -> Event | None:
         text=text,
         bdf=_bdf(match["device"]),
         severity=severity,
-        event=match["errors"].replace("|", ",") or None,
+        event=",".join(_SHORT.get(name.removesuffix(" Error"), name) for name in match["errors"].split("|")) or None,
     )
 
 
