@@ -19,7 +19,8 @@ from dmaproof.errors import UsageError
 from dmaproof.progress import note
 
 Words = np.ndarray[Any, np.dtype[np.uint32]]
-SharedKind = Literal["managed", "malloc"]
+SharedKind = Literal["managed", "malloc", "mmap-shared"]
+"""``malloc`` is private to the process; ``mmap-shared`` (MAP_SHARED | MAP_ANONYMOUS) could be another's as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ def pinned(device: Device, nbytes: int) -> Iterator[Buffer]:
 
 @contextmanager
 def shared(device: Device, kind: SharedKind, nbytes: int) -> Iterator[Buffer]:
-    """Memory that CPU and GPU both use by one address: managed, or plain malloc (HMM, ATS)."""
-    with (_managed if kind == "managed" else _malloced)(device, nbytes) as buffer:
+    """Memory that CPU and GPU both use by one address: managed, or the process's own (HMM, ATS)."""
+    with _SHARED[kind](device, nbytes) as buffer:
         note("allocation", va=buffer.address, nbytes=nbytes, memory=kind)
         yield buffer
 
@@ -110,6 +111,19 @@ def _malloced(_device: Device, nbytes: int) -> Iterator[Buffer]:
         yield Buffer(address, nbytes, _view(address, nbytes))
     finally:
         libc.free(address)
+
+
+@contextmanager
+def _mapped_shared(_device: Device, nbytes: int) -> Iterator[Buffer]:
+    """A mapping that fork(2) would share (mmap(2)): the kernel keeps its pages as those of a file."""
+    with mmap.mmap(-1, nbytes, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as mapping:
+        words = np.frombuffer(mapping, np.uint32, nbytes // 4)
+        address = words.ctypes.data
+        del words  # a view of the mapping would keep it from being closed
+        yield Buffer(address, nbytes, _view(address, nbytes))
+
+
+_SHARED = {"managed": _managed, "malloc": _malloced, "mmap-shared": _mapped_shared}
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def kernels(arch):
     from importlib import resources
     from cuda.core import Program, ProgramOptions
     folder = resources.files("dmaproof.cuda") / "kernels"
-    text = "".join((folder / name).read_text() for name in ("pattern.cuh", "memory.cu", "sync.cu"))
+    text = "".join((folder / name).read_text() for name in ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu"))
     ptx = Program(text, "c++", ProgramOptions(arch=arch)).compile("ptx").code
     return ok(cu.cuModuleLoadData(ptx))
 
@@ -66,6 +66,7 @@ TYPES = {
     "dmaproof_chase": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p),
     "dmaproof_hold": (ctypes.c_void_p, ctypes.c_uint64),
     "dmaproof_pingpong": (ctypes.c_void_p, ctypes.c_uint32),
+    "dmaproof_add_until": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
 }
 
 def launch(module, name, stream, *values, grid=4, block=64):

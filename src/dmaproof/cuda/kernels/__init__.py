@@ -31,6 +31,7 @@ SIGNATURES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "dmaproof_chase": ("sync.cu", (_POINTER, _U64, _POINTER)),
     "dmaproof_hold": ("sync.cu", (_POINTER, _U64)),
     "dmaproof_pingpong": ("sync.cu", (_POINTER, _U32)),
+    "dmaproof_add_until": ("atomics.cu", (_POINTER, _POINTER, _POINTER)),
 }
 
 

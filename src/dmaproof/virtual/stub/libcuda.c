@@ -258,6 +258,13 @@ EXPORT uint64_t dmaproof_region_faults(int number)
     return regions[number].faults;
 }
 
+/* A GPU's system-scope atomic add to memory that the CPU may be adding to as well. */
+EXPORT void dmaproof_add(uint32_t *words, uint64_t nwords, uint32_t value)
+{
+    for (uint64_t i = 0; i < nwords; ++i)
+        __atomic_fetch_add(&words[i], value, __ATOMIC_SEQ_CST);
+}
+
 /* ---- A call into the kernel that does not return -----------------------------------------------------------------
  * The thread waits as one does behind a lock of the kernel driver: in the kernel, state D, no signal is delivered
  * (kernel/fork.c, wait_for_vfork_done). It waits for a child that never runs on; the child is killed when the thread

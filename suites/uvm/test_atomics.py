@@ -1,0 +1,45 @@
+"""System-scope atomics of CPU and GPU on one page: exact, or refused at once where the kernel cannot serve them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dmaproof.cuda.atomics import Added, both_add
+from dmaproof.cuda.memory import SharedKind
+from dmaproof.errors import WorkloadFailed
+from fixtures.evidence import Expectations
+from fixtures.pairs import End
+from fixtures.worker import Bench
+
+ROUNDS = 50
+
+
+@pytest.mark.catches("livelock_silent")
+@pytest.mark.requires(gpus=1)
+def test_atomics_add_up(gpu: End, memory: SharedKind, worker: Bench) -> None:
+    _assert_exact(worker.run(both_add, gpu=gpu.gpu.bdf, memory=memory, rounds=ROUNDS), memory)
+
+
+@pytest.mark.catches("livelock_silent")
+@pytest.mark.requires(gpus=1)
+def test_atomics_on_shared_memory(gpu: End, worker: Bench, evidence: Expectations) -> None:
+    """ATS serves them. HMM cannot make shared pages the GPU's own, and says so by a fault, never by a hang
+    (kernel-open/nvidia-uvm/uvm_hmm.c, hmm_block_atomic_fault_locked)."""
+    addressing = gpu.node.addressing
+    if addressing == "ats":
+        added = worker.run(both_add, gpu=gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
+        _assert_exact(added, "mmap-shared")
+    elif addressing == "hmm":
+        evidence.expect(xid=31)
+        with pytest.raises(WorkloadFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
+            worker.run(both_add, gpu=gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
+    else:
+        pytest.skip(f"the rig declares addressing = {addressing!r}: mapped memory needs hmm or ats")
+
+
+def _assert_exact(added: Added, memory: SharedKind) -> None:
+    assert added.by_gpu > 0, "the GPU added nothing"
+    assert added.wrong_words == 0, (
+        f"{added.lost} of {added.by_cpu + added.by_gpu} adds to {memory} memory are lost, "
+        f"in {added.wrong_words} of {added.nwords} words"
+    )
