@@ -10,7 +10,8 @@ from dmaproof.cuda.device import addressing
 from dmaproof.evidence.fact import AddressingSeen
 from dmaproof.evidence.nvml_query import NvmlState
 from dmaproof.pci import config, sysfs, tree
-from dmaproof.rig.discover import gpus_in_use, trainable
+from dmaproof.rig.discover import gpus_in_use
+from dmaproof.rig.links import trainable
 from dmaproof.rig.model import Node
 from fixtures import facts
 from fixtures.evidence import NoteFact

@@ -22,6 +22,7 @@ def test_discovery_finds_what_was_declared(word: str, tmp_path: Path) -> None:
             assert isinstance(nvml_query.query(node.env, 30.0), NvmlState)
             declared, seen = rig.node[name], found.node["host"]
             assert seen.gpu == declared.gpu
+            assert seen.switch == declared.switch
             assert (seen.role, seen.addressing, seen.iommu) == (declared.role, declared.addressing, declared.iommu)
             assert not any("NVML" in note for note in notes)
             for source in (*seen.gpu, "host"):

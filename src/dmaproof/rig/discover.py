@@ -16,6 +16,8 @@ from dmaproof.evidence.nvml_query import NvmlGpu, NvmlState, Unanswered
 from dmaproof.pci import config, iommu, sysfs
 from dmaproof.pci.iommu_state import IommuState
 from dmaproof.pci.sysfs import PciFunction
+from dmaproof.rig import switches
+from dmaproof.rig.links import trainable
 from dmaproof.rig.model import HOST, Rig
 from dmaproof.rig.owner import NVIDIA, left_out, owned
 from dmaproof.rig.paths import between
@@ -60,6 +62,7 @@ def describe(
         "addressing": _addressing(nvml, here),
         "iommu": {"family": state.family, "domain": domain},
         "gpu": {names[one.bdf]: _gpu(one, known, nvml, cliques[one.bdf]) for one in here},
+        "switch": switches.above(root, known, (one.parent for one in here)),
         "path": between(names, nvml, nvswitch=any(_is_nvswitch(one) for one in functions)),
     }
     rig = Rig.model_validate({"name": HOST, "kind": HOST, "description": _described(nvml, here), "node": {HOST: table}})
@@ -106,24 +109,6 @@ def _from_nvml(seen: NvmlGpu) -> dict[str, Any]:
         "compute_capability": seen.compute_capability,
         "memory_nbytes": seen.memory_nbytes,
         "nvlinks": seen.nvlinks_active,
-    }
-
-
-def trainable(function: PciFunction, above: PciFunction | None) -> dict[str, int] | None:
-    """The link that ``function`` and the port ``above`` it can train to at most; None where either end is unknown.
-
-    A function on a root bus, as some hypervisors show GPUs, has no other end to ask.
-    """
-    ends = [one.link for one in (function, above) if one is not None]
-    generations = [link.max_generation if link is not None else None for link in ends]
-    widths = [link.max_width if link is not None else None for link in ends]
-    if None in generations or not all(widths):
-        return None
-    now = function.link  # an emulated port may understate what a passed-through GPU has trained
-    generation = max(min(filter(None, generations)), (now.current_generation if now else None) or 0)
-    return {
-        "generation": generation,
-        "width": max(min(filter(None, widths)), (now.current_width if now else None) or 0),
     }
 
 

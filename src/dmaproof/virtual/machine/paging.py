@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmaproof.rig.model import Path
-from dmaproof.virtual.machine import trouble
+from dmaproof.virtual.machine import bus, trouble
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import BOTTOM_HALF, KTHREADD, Blocked
 from dmaproof.virtual.machine.trouble import Work
@@ -28,7 +27,7 @@ def serve(machine: Machine, client: int, request: PageFault, now_s: float) -> Fa
     if kind is not None:
         machine.nvrm.mmu_fault(gpu, machine.clients[client], request.va, kind, request.access)
         return FaultOutcome(effect="fatal")
-    path = machine.path(request.gpu if request.toward == HOST else HOST, request.toward)
+    way = bus.rate(machine, request.gpu if request.toward == HOST else HOST, request.toward)
     if request.access != "prefetch":  # a prefetch is a call to the driver: nothing faulted
         if not _served(machine, gpu, now_s):
             return FaultOutcome(effect="unserved")
@@ -37,7 +36,7 @@ def serve(machine: Machine, client: int, request: PageFault, now_s: float) -> Fa
             gpu.faults.replaying.append(Replay(client, request, now_s, undone=gpu.faults.contested))
             return FaultOutcome(effect="replaying")
     _count_pages(gpu, request)
-    return FaultOutcome(effect="served", duration_ns=_duration_ns(path, request.nbytes))
+    return FaultOutcome(effect="served", duration_ns=way.latency_ns + request.nbytes / way.bandwidth_GBps)
 
 
 def _served(machine: Machine, gpu: GpuModel, now_s: float) -> bool:
@@ -80,9 +79,3 @@ def _count_pages(gpu: GpuModel, request: PageFault) -> None:
         gpu.faults.pages_out += pages_of(request.nbytes)
     else:
         gpu.faults.pages_in += pages_of(request.nbytes)
-
-
-def _duration_ns(path: Path, nbytes: int) -> float:
-    assert path.latency_ns is not None  # noqa: S101 - Machine.path gives none without
-    assert path.bandwidth_GBps is not None  # noqa: S101
-    return path.latency_ns + nbytes / path.bandwidth_GBps
