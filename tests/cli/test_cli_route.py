@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_matrix_of_all_gpus(redirected: Path) -> None:
     assert said.status == 1
     table = [line.split() for line in said.out.splitlines()]
     assert table[0] == ["gpu0", "gpu1", "gpu2"]
-    assert [row[2:] for row in table[1:4]] == [["-", "host", "host"], ["host", "-", "host"], ["host", "host", "-"]]
+    assert [row[2:] for row in table[1:4]] == [["-", "acs", "host"], ["acs", "-", "host"], ["host", "host", "-"]]
     assert "ACS redirects 1 pair that could go straight" in said.out
     straightened = json.loads(dmaproof("route", "--sysfs", redirected, "--json").out)
     assert [one["outcome"] for one in straightened["routes"]] == ["host-bridge"] * 3
@@ -192,3 +193,14 @@ def test_every_command_takes_the_archive(straight: Path, tmp_path: Path) -> None
 def test_an_archive_without_a_log(straight: Path, tmp_path: Path) -> None:
     save(straight, tmp_path / "bench.tar.gz", "0")
     assert "there is no kernel log in it" in dmaproof("decode", tmp_path / "bench.tar.gz").complaint
+
+
+def test_the_worked_example_is_what_the_command_prints(tmp_path: Path) -> None:
+    tree = machine(tmp_path / "bench", acs=WANTED)
+    tree.group(12, "DMA-FQ", GPUS[1])
+    save(tree.root, tmp_path / "bench.tar.gz", "0")
+    page = (Path(__file__).parents[2] / "docs/routes.md").read_text()
+    examples = re.findall(r"^```console\n\$ dmaproof (.*)\n([^`]*)```$", page, re.MULTILINE)
+    assert len(examples) == 2
+    for command, printed in examples:
+        assert dmaproof(*command.split(), cwd=tmp_path).out == printed

@@ -16,6 +16,7 @@ _SAYS = {
     "unknown": "unknown",
 }
 _CELLS = {"bus": "bus", "host-bridge": "host", "unsupported": "no", "unknown": "?"}
+_REDIRECTED, _SAYS_REDIRECTED = "acs", "through the host bridge, only because a port below redirects by ACS"
 _TRANSLATED = ("DMA", "DMA-FQ")
 _MOST_COLUMNS = 24
 
@@ -89,7 +90,7 @@ def matrix_text(routes: Sequence[Route], topology: Topology, names: Mapping[str,
     """A table of all pairs, then every different reason once."""
     shown = ends[:_MOST_COLUMNS]
     short = {bdf: next((name for name, where in names.items() if where == bdf), bdf) for bdf in ends}
-    cells = {frozenset((one.provider, one.client)): _CELLS[one.outcome] for one in routes}
+    cells = {frozenset((one.provider, one.client)): _cell(one)[0] for one in routes}
     width = max(4, *(len(short[bdf]) for bdf in shown))
     side = max(len(_name(bdf, names)) for bdf in shown)
     lines = [" " * side + "".join(f"  {short[bdf]:>{width}}" for bdf in shown)]
@@ -102,8 +103,14 @@ def matrix_text(routes: Sequence[Route], topology: Topology, names: Mapping[str,
 
 
 def _legend(routes: Sequence[Route]) -> Iterator[str]:
-    for outcome in dict.fromkeys(one.outcome for one in routes):
-        yield f"{_CELLS[outcome]:>4}: {_SAYS[outcome]}"
+    for cell, says in dict.fromkeys(_cell(one) for one in routes):
+        yield f"{cell:>4}: {says}"
+
+
+def _cell(route: Route) -> tuple[str, str]:
+    if route.outcome == "host-bridge" and route.redirecting:
+        return _REDIRECTED, _SAYS_REDIRECTED
+    return _CELLS[route.outcome], _SAYS[route.outcome]
 
 
 def _reasons(routes: Sequence[Route], topology: Topology) -> Iterator[str]:
