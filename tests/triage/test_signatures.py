@@ -78,7 +78,8 @@ def test_order_of_evidence_and_of_signatures_does_not_matter(name: str) -> None:
     symptom = SYMPTOMS[name]
     together = sorted([*symptom.shows(0), *SYMPTOMS["gpu-lost"].shows(3)], key=lambda one: one.time_s)
     forwards = case(symptom.rig, *together, allocations=MINE)
-    in_time = sorted(forwards.evidence[::-1], key=lambda one: one.time_s)
+    other_way = forwards.evidence[::-1]
+    in_time = sorted(other_way, key=lambda one: one.time_s)
     backwards = case(symptom.rig, *in_time, allocations=MINE)
     assert named(forwards) == named(backwards)
     assert {"gpu-lost", name} == {signature for signature, _ in named(forwards)}

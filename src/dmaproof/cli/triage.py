@@ -1,56 +1,143 @@
-"""``dmaproof triage``: what a kernel log, with no test and no hardware at hand, says is to blame."""
+"""``dmaproof triage``: what kernel logs, with no test and no hardware at hand, say is to blame."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import click
 
 from dmaproof.cli import Command, findings
-from dmaproof.cli.logs import log_argument, one_line, readable, reading
+from dmaproof.cli.judged import Judged, Read
+from dmaproof.cli.logs import reading
+from dmaproof.cli.triage_json import as_json as answer_json
+from dmaproof.cli.triage_text import as_text
 from dmaproof.cli.undecoded import LogReader
-from dmaproof.evidence.decode import event_json
-from dmaproof.evidence.event import Event
-from dmaproof.report.text import counted
+from dmaproof.errors import UsageError
+from dmaproof.evidence.storm import Gatherer
+from dmaproof.nearest import did_you_mean
+from dmaproof.rig.archive import opened
+from dmaproof.rig.contents import LOG
 from dmaproof.rig.host import resolve
 from dmaproof.rig.model import Rig
-from dmaproof.triage.blind_spots import blind_spots
-from dmaproof.triage.offline import case as case_of
-from dmaproof.triage.offline import conclude, strangers, unexplained
-from dmaproof.triage.signatures import unattributed
-from dmaproof.triage.verdict import Case, Verdict
+from dmaproof.rig.saved import rig_of
+from dmaproof.rig.unpack import is_archive
+from dmaproof.triage.alignment import Clock, WallClock, align
+from dmaproof.triage.offline import Log, case, conclude, strangers
 
-_MOST_EVENTS, _MOST_NAMES = 20, 4
-_MOST_EVIDENCE = 5  # a fault storm has thousands of lines that say the same
+_MOST_NAMES = 4
 
 
 @click.command("triage", cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, with all evidence.")
-@click.option("--rig", "rig_word", metavar="RIG", help="The rig the log is from: its BARs give fault addresses names.")
-@log_argument
-def command(as_json: bool, rig_word: str | None, log: str) -> None:
-    """Name what a kernel log says is to blame, and what the log cannot show.
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, with all evidence (docs/triage.md).")
+@click.option(
+    "--rig", "rig_word", metavar="RIG", help="The rig the logs are from: its BARs give fault addresses names."
+)
+@click.option("--archive", metavar="FILE", help="The saved machine the first log is from (`dmaproof doctor --save`).")
+@click.option(
+    "--clock-offset", "offsets", metavar="NAME=SECONDS", multiple=True, help="What to add to the times of log NAME."
+)
+@click.argument("logs", metavar="LOG|-...", nargs=-1)
+def command(
+    as_json: bool, rig_word: str | None, archive: str | None, offsets: tuple[str, ...], logs: tuple[str, ...]
+) -> None:
+    """Name what kernel logs say is to blame, and what they cannot show.
 
-    LOG is a file or - for standard input. With --json, "verdicts" has what was concluded and "unexplained" every event
-    that no signature explains, each as `dmaproof decode --json` has it; notes go to standard error. Exit status:
-    0 nothing found, 1 events, or fault reports of a family that is not decoded, 2 LOG or RIG cannot be read.
+    LOG is a file, a saved machine, or - for standard input; with --archive alone the log that it holds is read. Several
+    logs are of several nodes (a guest and its host): each is judged on its own, all are shown on one clock. A log is
+    called what its file is called, without folder and ending; a node of RIG of that name is its node. Exit status:
+    0 nothing found, 1 events or verdicts, or fault reports of a family that is not decoded, 2 LOG, RIG or FILE cannot
+    be read.
     """
-    rig = resolve(rig_word).rig if rig_word is not None else None
-    reader = LogReader()
-    with reading(log) as stream:
-        events = tuple(reader.run(stream))
-    reader.warn_if_no_log(log)
-    if rig is not None and (names := strangers(events, rig)):
-        click.echo(f"dmaproof: {_not_of(names, rig)}: is this the right rig?", err=True)
-    case = case_of(events, log, rig)
-    verdicts = conclude(case)
-    if as_json:
-        for note in reader.notes():
-            click.echo(f"dmaproof: {note}", err=True)
-    click.echo(json.dumps(_as_json(case, reader, verdicts)) if as_json else _as_text(case, reader, verdicts))
-    if verdicts or reader.undecoded:
+    if archive is None and len(logs) == 1 and logs[0] != "-" and is_archive(Path(logs[0])):
+        archive, logs = logs[0], ()
+    if not logs and archive is None:
+        raise UsageError("say which LOG to read, - for standard input, or --archive FILE")
+    with _root(archive) as root:
+        paths = logs or (str(root / LOG) if root is not None else "-",)
+        names = _names(paths) if logs else ("archive",)
+        rig = _rig(rig_word, root)
+        given = _offsets(offsets, names)
+        found = [_read(path, name) for path, name in zip(paths, names, strict=True)]
+        judged = _judge(_aligned(found, given), rig, root)
+    _tell(judged, rig, as_json=as_json)
+
+
+@contextmanager
+def _root(archive: str | None) -> Iterator[Path | None]:
+    if archive is None:
+        yield None
+        return
+    with opened(Path(archive)) as root:
+        yield root
+
+
+def _rig(word: str | None, root: Path | None) -> Rig | None:
+    """RIG where one is asked for, else what the saved machine shows of itself."""
+    if word is not None:
+        return resolve(word).rig
+    return rig_of(root).rig if root is not None else None
+
+
+def _names(paths: Sequence[str]) -> tuple[str, ...]:
+    """What each log is called; two of one name are told apart by a number."""
+    plain = ["stdin" if path == "-" else Path(path).stem or path for path in paths]
+    return tuple(
+        name if plain.count(name) == 1 else f"{name}-{plain[: at + 1].count(name)}" for at, name in enumerate(plain)
+    )
+
+
+def _offsets(words: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+    """``NAME=SECONDS`` each. Raises UsageError for a name that no log has, or seconds that are no number."""
+    found = {}
+    for word in words:
+        name, _, seconds = word.rpartition("=")
+        if name not in names:
+            raise UsageError(f"--clock-offset {word!r}: no log is called {name!r}: {did_you_mean(name, names)}")
+        try:
+            found[name] = float(seconds)
+        except ValueError:
+            raise UsageError(f"--clock-offset {word!r}: seconds are a number, as in {name}=-12.5") from None
+    return found
+
+
+def _read(path: str, name: str) -> Read:
+    """Memory does not grow with the log: a storm is one entry, however long."""
+    reader, gatherer, wall = LogReader(), Gatherer(), WallClock()
+    with reading(path) as stream:
+        for event in reader.run(wall.watch(stream)):
+            gatherer.add(event)
+    reader.warn_if_no_log(path)
+    return Read(Log(name=name, entries=gatherer.entries()), reader, wall.boot)
+
+
+def _aligned(found: list[Read], given: dict[str, float]) -> list[Read]:
+    offsets = align([Clock(one.log.name, one.boot, one.log.events) for one in found], given)
+    return [replace(one, log=replace(one.log, offset=offset)) for one, offset in zip(found, offsets, strict=True)]
+
+
+def _judge(found: list[Read], rig: Rig | None, root: Path | None) -> list[Judged]:
+    """Each log by itself: what a guest calls 0000:01:00.0 is another device on its host. The archive is the first's."""
+    judged = []
+    for at, one in enumerate(found):
+        others = [other.log for other in found if other is not one]
+        own = case(one.log, rig, root if at == 0 else None, others)
+        judged.append(Judged(one, own, conclude(own)))
+    return judged
+
+
+def _tell(judged: Sequence[Judged], rig: Rig | None, *, as_json: bool) -> None:
+    for one in judged:
+        if rig is not None and (names := strangers(one.read.log.events, rig)):
+            click.echo(f"dmaproof: {_not_of(names, rig)}: is this the right rig?", err=True)
+        if as_json:
+            for note in one.read.reader.notes():
+                click.echo(f"dmaproof: {note}", err=True)
+    click.echo(json.dumps(answer_json(judged)) if as_json else as_text(judged))
+    if any(one.verdicts or one.read.reader.undecoded for one in judged):
         findings()
 
 
@@ -59,70 +146,3 @@ def _not_of(names: tuple[str, ...], rig: Rig) -> str:
         return f"{names[0]} is not a GPU of rig {rig.id}"
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"{', '.join(names[:_MOST_NAMES])}{more} are not GPUs of rig {rig.id}"
-
-
-def _as_json(case: Case, reader: LogReader, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
-    return {
-        "rig": case.rig.id,
-        "node": case.node.name,
-        "lines": reader.decoder.lines,
-        "unknown": reader.decoder.unknown,
-        "events": sum(one.event is not None for one in case.evidence),
-        "verdicts": [
-            {
-                "signature": verdict.signature,
-                "confidence": verdict.confidence,
-                "summary": verdict.summary,
-                "evidence": [one.text for one in verdict.evidence],
-                "remedy": verdict.remedy,
-                "references": list(verdict.references),
-            }
-            for verdict in verdicts
-        ],
-        "unexplained": [event_json(one.event) for one in unexplained(case, verdicts) if one.event is not None],
-        "blind_spots": _unseen(case, verdicts),
-    }
-
-
-def _unseen(case: Case, verdicts: tuple[Verdict, ...]) -> list[str]:
-    """Every verdict of one log has the same blind spots: they are said once, after all verdicts."""
-    spots = [spot for verdict in verdicts for spot in verdict.blind_spots] or blind_spots(case)
-    return list(dict.fromkeys(spots))
-
-
-def _as_text(case: Case, reader: LogReader, verdicts: tuple[Verdict, ...]) -> str:
-    left = [one.event for one in unexplained(case, verdicts) if one.event is not None]
-    parts = [_verdict_text(verdict) for verdict in verdicts if verdict.signature != unattributed.ID]
-    if left:
-        heading = "not explained by any verdict" if parts else f"unattributed: {verdicts[0].summary}"
-        parts.append("\n".join([f"{heading}:" if parts else heading, *_listed(left)]))
-    parts += ["\n".join(reader.notes())] if reader.undecoded else []
-    parts = parts or [f"nothing found: no known event in {counted(reader.decoder.lines, 'line')}"]
-    parts.append("not seen:\n" + "\n".join(f"  - {one_line(spot)}" for spot in _unseen(case, verdicts)))
-    return "\n\n".join(parts)
-
-
-def _listed(events: list[Event]) -> list[str]:
-    """One line for each different text: a storm says one thing thousands of times."""
-    times = Counter(event.text for event in events)
-    first = {event.text: event for event in reversed(events)}
-    shown = [
-        f"  | {readable(first[text])}" + (f" ({count} times)" if count > 1 else "")
-        for text, count in list(times.items())[:_MOST_EVENTS]
-    ]
-    left = len(times) - len(shown)
-    return [*shown, *([f"  | and {left} more (--json lists all)"] if left else [])]
-
-
-def _verdict_text(verdict: Verdict) -> str:
-    shown = [f"  | {one_line(one.text)}" for one in verdict.evidence[:_MOST_EVIDENCE]]
-    left = len(verdict.evidence) - len(shown)
-    return "\n".join(
-        [
-            f"{verdict.signature} ({verdict.confidence}): {one_line(verdict.summary)}",
-            *shown,
-            *([f"  | and {left} more (--json lists all)"] if left else []),
-            f"  remedy: {verdict.remedy}",
-            *([f"  see: {'; '.join(verdict.references)}"] if verdict.references else []),
-        ]
-    )

@@ -35,6 +35,17 @@ def times(one: Evidence) -> int:
     return one.fact.count if isinstance(one.fact, Storm) else 1
 
 
+def told(one: Evidence) -> str:
+    """Its text; of a storm also how often, for how long, and over which addresses."""
+    storm = one.fact
+    if not isinstance(storm, Storm) or storm.count == 1:
+        return one.text
+    lasted = f" in {storm.last_s - storm.first_s:.3g} s" if storm.last_s > storm.first_s else ""
+    first, last = storm.first_address, storm.last_address
+    where = f", addresses {first:#x}-{last:#x}" if first is not None and last is not None and first != last else ""
+    return f"{one.text} ({storm.count} times{lasted}{where})"
+
+
 def of_device(evidence: Iterable[Evidence], bdf: str | None, *kinds: str) -> tuple[Evidence, ...]:
     """The evidence of ``kinds`` about ``bdf``; nothing where no device is known."""
     return tuple(one for one in evidence if bdf is not None and one.kind in kinds and device(one) == bdf)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dmaproof.evidence.evidence import Evidence
 from dmaproof.triage.about import device, times
 from dmaproof.triage.verdict import Case
 
@@ -51,10 +50,5 @@ def _of_the_node(case: Case) -> Iterator[str]:
 
 
 def _host_was_read(case: Case) -> bool:
-    """Evidence of a node that is no guest: its log was read beside the guest's."""
-    hosts = {node.name for node in case.rig.nodes if node.role == "host"} | {"host"}
-    return any(_is_log_of(one, hosts) for one in case.evidence)
-
-
-def _is_log_of(one: Evidence, nodes: set[str]) -> bool:
-    return one.node in nodes and one.node != "" and (one.event is not None or one.kind == "kernel-log")
+    """The log of another node, that is no guest, was read beside this one's."""
+    return any(one.node != case.node.name and one.data.get("role") == "host" for one in case.of_kind("kernel-log"))
