@@ -52,6 +52,7 @@ DECODERS: tuple[Callable[[], Decoder], ...] = (
 """One a family, asked in this order; the first that knows a line has it."""
 
 _MOST_REMEMBERED = 4096
+_LONGEST_WAIT_S = 1.0
 _STAMP = re.compile(rb"(?:<\d{1,4}>)?\[ {0,6}(\d{1,10}\.\d{1,9})\] (?=[A-Za-z])")
 
 
@@ -82,6 +83,7 @@ class LogDecoder:
         self._unknown_to = unknown_to
         self._remembered: dict[bytes, tuple[Mould, ...]] = {}
         self._idle = True
+        self._waiting_s: float | None = None
         self._fed = self._fed_unknown = self._known = 0
 
     @property
@@ -173,9 +175,21 @@ class LogDecoder:
         for decoder in self._decoders:
             events = decoder.feed(line)
             if events is not None:
+                late = self._late(decoder, line)
                 self._idle = all(one.idle for one in self._decoders)
-                return list(events)
+                return [*late, *events]
         return None
+
+    def _late(self, asked: Decoder, line: Line) -> list[Event]:
+        """What others than ``asked`` have waited for so long before ``line`` that it does not come any more: the lines
+        of a report are printed at once."""
+        if self._idle or line.time is None:
+            self._waiting_s = line.time
+            return []
+        since, self._waiting_s = self._waiting_s, line.time
+        if since is None or line.time - since <= _LONGEST_WAIT_S:
+            return []
+        return [event for one in self._decoders if one is not asked for event in one.finish()]
 
 
 def _piece(line: Line, text: str, first: bool) -> Line:

@@ -40,7 +40,7 @@ _INSIDE = re.compile(
     r"(?<=.)(?=\[ {0,4}\d{1,8}\.\d{6}\](?:\[ *[TC]\d{1,7}\])? )"
     r"|(?<=[^ ])(?=(?:NVRM: (?:Xid \(|GPU )|DMAR: |arm-smmu-v3 [\w.:@-]{1,64}: |virtio_iommu virtio\d"
     r"|pcieport [0-9a-f]{4}:|INFO: task ))"
-    r"|(?<=. )(?=(?:NVRM: Xid \(|DMAR: (?:\[|DRHD)))"
+    r"|(?<=[^\]] )(?=(?:NVRM: Xid \(|DMAR: (?:\[|DRHD)))"
 )
 
 

@@ -1,8 +1,8 @@
 """Storms: a million faults that say one thing become one entry, whatever else the log holds.
 
-Two events are one if they differ only in time and address. Addresses that lie beside each other make one range; the
-page where a mailbox could be (dmaproof.pci.addresses: offset 0x139000 of a BAR of 16 MiB) stays an entry of its own, for
-it names a cause that its neighbours do not. Memory is bounded for any input: ranges of one event, and different events.
+Two events are one if they differ only in time and address. Addresses that lie beside each other make one range; a page
+where a mailbox could be (dmaproof.pci.addresses: offset 0x139000 of a BAR of 16 MiB) stays an entry of its own, for it
+names a cause that its neighbours do not. Memory is bounded for any input: ranges of an event, and different events.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def _fault(match: re.Match[str], line: Line) -> Event:
         text=line.text,
         time=line.time,
         bdf=_bdf(match),
-        # The hardware gives a page: without the reason after it, an address within one has lost its end.
-        address=address if reason is not None or address % _PAGE_NBYTES == 0 else None,
+        # The hardware gives a page: without the reason after it, what is no page may have lost its end.
+        address=address if reason is not None or (address and address % _PAGE_NBYTES == 0) else None,
         access=access.get(match["access"]),
         reason=reason,
         pasid=None if pasid == _NO_PASID else pasid,

@@ -29,7 +29,7 @@ _LOST = re.compile(
 )
 # rm_init_private_state (osapi.c) breaks this one over three lines.
 _GPU = re.compile(rf"NVRM: The NVIDIA GPU (?P<bdf>{BDF})")
-_SILENT = re.compile(r"NVRM: fallen off the bus and is not responding to commands")
+_SILENT = re.compile(r"NVRM: fallen off the bus and is not responding to")
 _PID = re.compile(r"^,? ?pid='?(?P<pid>\d{1,10}|<unknown>|)'?(?=,|$)")
 _NAME = re.compile(r"\bname='?(?P<name>.+?)'?(?:, |,?$)")  # a name may hold nearly anything, but ", " ends the field
 _CHANNEL = re.compile(r"\b(?:Ch|channel|Channel) (?:0x)?(?P<channel>[0-9a-fA-F]{8})\b")
@@ -88,10 +88,10 @@ def _detailed(event: Event, number: int, body: str) -> Event:
     """``event`` with what the body of Xid ``number`` tells besides."""
     if number in _NVLINK_XIDS and (match := _NVLINK.search(body)):
         return replace(
-            event, event=match["unit"], severity=_severity(match["severity"]), engine=f"link {match['link']}"
+            event, event=match["unit"], severity=_severity(match["severity"]), engine=f"link {int(match['link'])}"
         )
     if number == 74 and (match := _LINK_74.search(body)):
-        return replace(event, severity=_severity(match["severity"]), engine=f"link {match['link']}")
+        return replace(event, severity=_severity(match["severity"]), engine=f"link {int(match['link'])}")
     if number == 154 and (match := _ACTION.search(body)):
         return replace(event, event=match["name"], reason=int(match["number"], 16))
     if number == 119 and (match := _RPC.search(body)):
