@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -36,19 +37,21 @@ class Errors:
     limited: Limited | None = None
 
 
-def correctable(machine: Machine, source: str, error: str, now_s: float) -> None:
-    """``source`` tells its root port of ``error``. The log is limited by source; the counters are not."""
+def correctable(machine: Machine, seen: Iterable[tuple[str, str]], now_s: float) -> None:
+    """Functions tell their root port of errors: ``seen`` are (BDF, error). The log is limited by source; the counters
+    are not."""
     by_name = {one.bdf: one for one in functions(machine.node)}
-    one, errors = by_name[source], machine.fabric.errors[source]
-    root = (*one.ancestry, one.bdf)[0]
-    machine.fabric.errors[root].messages["correctable"] += 1
-    errors.count["correctable", error] += 1
-    errors.events["correctable"] += 1
-    errors.limited = errors.limited or Limited(machine.log, "aer_ratelimit")
-    if errors.limited.admits(now_s):
-        text = f"pcieport {root}: AER: {_NAMES['correctable']} error message received from {source}"
-        machine.log.write(text, INFO, root)
-        describe(machine, one, "correctable", error)
+    for source, error in seen:
+        one, errors = by_name[source], machine.fabric.errors[source]
+        root = (*one.ancestry, one.bdf)[0]
+        machine.fabric.errors[root].messages["correctable"] += 1
+        errors.count["correctable", error] += 1
+        errors.events["correctable"] += 1
+        errors.limited = errors.limited or Limited(machine.log, "aer_ratelimit")
+        if errors.limited.admits(now_s):
+            text = f"pcieport {root}: AER: {_NAMES['correctable']} error message received from {source}"
+            machine.log.write(text, INFO, root)
+            describe(machine, one, "correctable", error)
 
 
 def fatal(machine: Machine, port: Function, error: str) -> None:

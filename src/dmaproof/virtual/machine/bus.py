@@ -123,8 +123,8 @@ def _replay(machine: Machine, gpu: GpuModel, nbytes: int, downstream: bool, now_
     assert marginal is not None  # noqa: S101 - asked by the caller
     damaged = max(1, nbytes // _PACKET_NBYTES // marginal.every)
     receiver, transmitter = (gpu.bdf, gpu.rig.port) if downstream else (gpu.rig.port, gpu.bdf)
-    for number in range(gpu.link.replays, gpu.link.replays + min(damaged, _MESSAGES)):
-        error = marginal.errors[number % len(marginal.errors)]
-        source = transmitter if error in aer.TRANSMITTER else receiver
-        aer.correctable(machine, source or gpu.bdf, error, now_s)
+    numbers = range(gpu.link.replays, gpu.link.replays + min(damaged, _MESSAGES))
+    errors = [marginal.errors[number % len(marginal.errors)] for number in numbers]
+    seen = [((transmitter if error in aer.TRANSMITTER else receiver) or gpu.bdf, error) for error in errors]
+    aer.correctable(machine, seen, now_s)
     gpu.link.replays += damaged

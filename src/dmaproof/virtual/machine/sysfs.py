@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dmaproof.rig.model import Gpu, Node, PcieLink
+from dmaproof.virtual.machine.aer import Errors
 from dmaproof.virtual.machine.config_space import GONE, config_space, is_64_bit, link_down, windows
 from dmaproof.virtual.machine.link import speed
 from dmaproof.virtual.machine.topology import Function, functions, has_iommu, units
@@ -30,7 +31,7 @@ def sysfs(machine: Machine) -> Tree:
         tree |= _function(machine, function)
         if function.group is not None:
             tree |= _group(machine, function, function.group)
-    return tree | errors(machine) | _units(machine.node)
+    return tree | _units(machine.node)
 
 
 def lost(machine: Machine, gpu: str) -> Tree:
@@ -47,18 +48,22 @@ def lost(machine: Machine, gpu: str) -> Tree:
 
 
 def errors(machine: Machine) -> Tree:
-    """drivers/pci/pcie/aer.c: every error a counter, and their sum; root ports count the messages that they got."""
+    """The AER counters of all functions that have counted any error (drivers/pci/pcie/aer.c)."""
+    if not machine.fabric.errors:  # asked at every message: what is usual costs nothing
+        return {}
+    counted = [one for one in functions(machine.node) if one.bdf in machine.fabric.errors]
+    return {name: entry for one in counted for name, entry in _errors(one, machine.fabric.errors[one.bdf]).items()}
+
+
+def _errors(one: Function, seen: Errors) -> Tree:
+    """Every error a counter, and their sum; root ports count the messages that they got."""
     tree: Tree = {}
-    for one in functions(machine.node):
-        if one.kind == "root-device":
-            continue
-        seen = machine.fabric.errors[one.bdf]
-        for name, names, total in _ERROR_FILES:
-            rows = [f"{error} {seen.count[name, error]}\n" for error in names]
-            tree[f"{one.path}/aer_dev_{name}"] = "".join(rows) + f"TOTAL_ERR_{total} {seen.events[name]}\n"
-        if one.kind == "root-port":
-            for name, short in (("correctable", "cor"), ("fatal", "fatal"), ("nonfatal", "nonfatal")):
-                tree[f"{one.path}/aer_rootport_total_err_{short}"] = f"{seen.messages[name]}\n"
+    for name, names, total in _ERROR_FILES:
+        rows = [f"{error} {seen.count[name, error]}\n" for error in names]
+        tree[f"{one.path}/aer_dev_{name}"] = "".join(rows) + f"TOTAL_ERR_{total} {seen.events[name]}\n"
+    if one.kind == "root-port":
+        for name, short in (("correctable", "cor"), ("fatal", "fatal"), ("nonfatal", "nonfatal")):
+            tree[f"{one.path}/aer_rootport_total_err_{short}"] = f"{seen.messages[name]}\n"
     return tree
 
 
@@ -92,6 +97,8 @@ def _function(machine: Machine, one: Function) -> Tree:
         tree[f"sys/bus/pci/drivers/{identity.driver}/{one.bdf}"] = Link(base)
     if one.gpu is not None:
         tree[f"{base}/reset_method"] = "flr bus\n"
+    if one.kind != "root-device":
+        tree |= _errors(one, Errors())
     return tree | _link(base, one.link, _trained(machine, one))
 
 
