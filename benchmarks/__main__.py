@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import collection, qualify, worker_call
+from benchmarks import collection, decode, qualify, worker_call
 from benchmarks.figure import Figure, show
 
-BENCHMARKS = {"worker_call": worker_call.run, "collection": collection.run, "qualify": qualify.run}
+BENCHMARKS = {
+    "worker_call": worker_call.run,
+    "collection": collection.run,
+    "qualify": qualify.run,
+    "decode": decode.run,
+}
 
 
 def main(names: list[str]) -> int:

@@ -37,10 +37,6 @@ _BIT = re.compile(
 )
 _HEADER = re.compile(rf"(?P<bdf>{BDF}): (?:AER: )? *TLP Header:(?P<words>(?: (?:0x)?[0-9a-f]{{8}}){{4}})")
 _SEVER = re.compile(rf"(?P<bdf>{BDF}): (?:AER: )?aer_uncor_severity: 0x(?P<severity>[0-9a-f]{{8}})")
-_DETAIL = re.compile(
-    r"Error of this Agent ?(?:\([0-9a-f]{4}\) )?is reported first|aer_layer=|AER: (?:can't (?:find|recover)|"
-    r"device recovery|broadcast |subordinate device reset|Root Port link has been reset|TLP Header)"
-)
 
 CORRECTABLE = {
     0: "RxErr", 6: "BadTLP", 7: "BadDLLP", 8: "Rollover", 12: "Timeout", 13: "NonFatalErr", 14: "CorrIntErr",
@@ -55,7 +51,8 @@ UNCORRECTABLE = {
 _WITH_HEADER = 1 << 12 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 24 | 1 << 25
 _MOST_OPEN = 64
 _NEEDLES = (
-    "AER: ", "PCIe Bus Error", "error status/mask=", "aer_", "    [", "TLP Header:", "Error of this Agent",
+    "error message received", "error received: ", "PCIe Bus Error", "error status/mask=", "aer_status: ",
+    "aer_uncor_severity", "aer_layer=", "    [", "TLP Header:",
 )  # fmt: skip
 
 
@@ -135,7 +132,7 @@ class AerDecoder:
         for needle, pattern, handle in self._handlers:
             if needle in text and (match := pattern.search(text)):
                 return handle(match, line)
-        return () if _DETAIL.search(text) else None
+        return () if "aer_layer=" in text else None
 
     def _start(self, report: _Report) -> list[Event]:
         done = self._close(report.bdf)

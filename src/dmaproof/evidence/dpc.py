@@ -10,15 +10,12 @@ import re
 from typing import Literal
 
 from dmaproof import bdf
-from dmaproof.evidence.decoder import BDF, Form, FormsDecoder, context
+from dmaproof.evidence.decoder import BDF, Form, FormsDecoder
 from dmaproof.evidence.event import Event
 from dmaproof.evidence.lines import Line
 
 _EVENT = re.compile(
     rf"(?:(?P<bdf>{BDF})(?::pcie?\d+)?: )?DPC:? containment event, status:(?P<status>0x[0-9a-f]{{1,8}})"
-)
-_DETAIL = re.compile(
-    r"DPC:? (?:.* detected|rp_pio_status|RP PIO|\[ ?\d{1,2}\] |TLP (?:Prefix )?Header|Data Link Layer|root port still)"
 )
 
 _TRIGGERS = ("unmasked uncorrectable error", "ERR_NONFATAL", "ERR_FATAL")
@@ -49,11 +46,11 @@ def _event(match: re.Match[str], line: Line) -> Event:
     )
 
 
-FORMS = (Form("containment event", _EVENT, _event), Form("DPC", _DETAIL, context))
+FORMS = (Form("containment event", _EVENT, _event),)
 
 
 class DpcDecoder(FormsDecoder):
     """Decodes containment events; every one stands alone."""
 
     def __init__(self) -> None:
-        super().__init__(FORMS, ("DPC",))
+        super().__init__(FORMS, ("containment event",))

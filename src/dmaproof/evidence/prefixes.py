@@ -42,6 +42,8 @@ _INSIDE = re.compile(
     r"|pcieport [0-9a-f]{4}:|INFO: task ))"
     r"|(?<=[^\]] )(?=(?:NVRM: Xid \(|DMAR: (?:\[|DRHD)))"
 )
+_NAMES = ("NVRM: ", "DMAR: ", "arm-smmu-v3 ", "virtio_iommu ", "pcieport ", "INFO: task ")
+_STAMPED = re.compile(r"\[ {0,4}\d{1,8}\.\d{6}\]")
 
 
 def peel(text: str) -> tuple[str, float | None]:
@@ -62,6 +64,6 @@ def peel(text: str) -> tuple[str, float | None]:
 
 def messages(text: str) -> list[str]:
     """``text``, one line of a console, as the messages that were written into it; most often one."""
-    if not _INSIDE.search(text):
-        return [text]
+    if not any(text.find(name, 1) >= 0 for name in _NAMES) and not _STAMPED.search(text, 1):
+        return [text]  # what the long search would say of nearly all, at a tenth of its time
     return [piece for piece in _INSIDE.split(text) if piece.strip()]

@@ -7,14 +7,15 @@ every needle of every decoder; only where one is, a line is cut out. The rest ar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from math import inf
 
 from dmaproof.evidence.event import Event
 from dmaproof.evidence.journal import MARKS
 from dmaproof.evidence.lines import Line, blocks, continued, parse, text_of
 from dmaproof.evidence.loss import gap
 
-_DENSE = 0.25  # needles a line: from there on every line is looked at, which then is cheaper
+_DENSE = 0.25  # of the lines have a needle: from there on every line is looked at, which then is cheaper
 _SAMPLE = 8  # of the lines of a storm's block, one in so many tells whether it goes on
 _LOOKED_AT = 200  # lines of a block, for one that only a kernel log has
 _LATER = re.compile(rb"\n\d{1,6},\d{1,20},\d{1,20},[^;\n]{0,80};")
@@ -56,21 +57,23 @@ class Sieve:
             found = [raw for raw in block.split(b"\n") if raw]
             self._dense = sum(map(self.may_hold, found[::_SAMPLE])) > _DENSE * len(found) / _SAMPLE
             return found
-        counts = [block.count(needle) for needle in self._needles]
-        self._dense = sum(counts) > _DENSE * block.count(b"\n")
-        if not any(counts):
-            return []
-        return [block[start : block.find(b"\n", start)] for start in self._hits(block, counts)]
+        most = int(_DENSE * block.count(b"\n"))
+        starts = self._hits(block, most)
+        self._dense = len(starts) > most
+        if self._dense:
+            return [raw for raw in block.split(b"\n") if raw]
+        return [block[start : block.find(b"\n", start)] for start in starts]
 
-    def _hits(self, block: bytes, counts: Sequence[int]) -> list[int]:
-        """Where the lines with a needle begin."""
-        found = set()
-        for needle, count in zip(self._needles, counts, strict=True):
-            at = block.find(needle) if count else -1
+    def _hits(self, block: bytes, most: float = inf) -> list[int]:
+        """Where the lines with a needle begin; ends early where there are more than ``most``."""
+        found: set[int] = set()
+        for needle in self._needles:
+            at = block.find(needle)
             while at >= 0:
                 found.add(block.rfind(b"\n", 0, at) + 1)
-                end = block.find(b"\n", at)
-                at = block.find(needle, end) if end >= 0 else -1
+                if len(found) > most:
+                    return sorted(found)
+                at = block.find(needle, block.find(b"\n", at))
         return sorted(found)
 
     def may_hold(self, raw: bytes) -> bool:
@@ -80,7 +83,7 @@ class Sieve:
     def _records(self, block: bytes) -> Iterator[list[bytes] | Line | Event]:
         """As ``_plain``, for a log that holds /dev/kmsg records: their further lines belong to them, and their
         numbers tell what is missing."""
-        found = set(self._hits(block, [block.count(needle) for needle in self._needles]))
+        found = set(self._hits(block))
         start = 0
         for raw in block.removesuffix(b"\n").split(b"\n"):
             hit, start = start in found, start + len(raw) + 1

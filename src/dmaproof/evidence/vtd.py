@@ -37,7 +37,7 @@ _QUEUE = re.compile(
     rf"DMAR: VT-d detected Invalidation (?P<what>Queue|Time-out|Completion) Error: (?:SID|Reason) (?P<value>{_HEX})"
 )
 _DUMP = re.compile(r"^DMAR: (?:Dump \S+ table entries for IOVA|pte level: \d|(?:root|context|pasid \w+) entry: )")
-_REASON_LINE = re.compile(rf"^(?:DMAR: ?)?{_REASON}")
+_REASON_LINE = re.compile(rf"^DMAR: ?{_REASON}")
 
 _PAGE_NBYTES = 0x1000
 _OVERFLOW = 1 << 0  # DMA_FSTS_PFO: records were lost
@@ -117,7 +117,7 @@ class VtdDecoder:
     """Decodes VT-d lines; a fault without a reason waits for it until the next line of the family."""
 
     def __init__(self) -> None:
-        self.needles = ("DMAR", "DRHD:", "fault addr", "[fault reason")
+        self.needles = ("DMAR", "handling fault status reg", "fault addr")
         self._waiting: Event | None = None
 
     @property

@@ -134,7 +134,7 @@ class XidDecoder:
     """Decodes Xid lines, each alone, and lost GPUs, whose address may stand two lines before."""
 
     def __init__(self) -> None:
-        self.needles = ("NVRM: ", "Xid (")
+        self.needles = ("NVRM: ", "Xid (PCI:")
         self._gpu: tuple[Line, str] | None = None
 
     @property
