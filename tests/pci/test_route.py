@@ -241,6 +241,8 @@ def two_sockets(root: Path, devices: tuple[int, int], *, devfn: str = "00.0") ->
         ((0x2F00, 0x2F00), "unsupported"),  # listed for peers under one bridge only
         ((0x09A2, 0x1234), "unsupported"),
         ((0x1234, 0x09A2), "unsupported"),
+        ((0x0B25, 0x09A2), "unknown"),  # listed by later kernels only
+        ((0x0B25, 0x1234), "unsupported"),  # whichever kernel it is, the other bridge stops it
     ],
 )
 def test_between_host_bridges_both_must_be_listed(devices: tuple[int, int], outcome: str, tmp_path: Path) -> None:
