@@ -151,12 +151,13 @@ def test_the_sieve_changes_nothing(log: list[str], size: int) -> None:
     )
 
 
-def test_a_storm_is_decoded_line_by_line_all_the_same() -> None:
-    chance = random.Random(1)
-    log = "".join(f"[{n}.{chance.randrange(10**6):06}] {chance.choice(LOG)}\n" for n in range(3000)).encode()
+@pytest.mark.parametrize("pipe", PIPES)
+def test_a_storm_is_decoded_line_by_line_all_the_same(pipe: str) -> None:
+    chance = random.Random(pipe)
+    log = "".join(PIPES[pipe](chance.choice((FAULT, *LOG)), n) + "\n" for n in range(1000)).encode()
     decoded = decode_whole(log[at : at + 4096] for at in range(0, len(log), 4096))
     assert decoded.events == by_hand(log)
-    assert decoded.unknown == log.count(b"usb 1-1") + log.count(b"eth0")
+    assert (decoded.lines, decoded.unknown) == (1000, log.count(b"usb 1-1") + log.count(b"eth0"))
 
 
 def test_what_is_remembered_is_not_mixed_with_a_report_that_waits() -> None:

@@ -1,8 +1,8 @@
 """``python -m tests.fuzz.decoders --minutes 10``: real lines torn, mixed and mutated, through every way of decoding.
 
 What must hold for any bytes: nothing is raised, every event is JSON with sane fields, the counts add up, the sieve
-finds what feeding every line finds, and no input takes long (a pattern that backtracks). The input being tried lies in a
-file, which stays where it breaks one of these; ``--input FILE --size N`` tries it again.
+finds what feeding every line finds, and no input takes long (a pattern that backtracks). The input being tried lies in
+a file, which stays where it breaks one of these; ``--input FILE --size N`` tries it again.
 """
 
 from __future__ import annotations

@@ -53,7 +53,12 @@ DECODERS: tuple[Callable[[], Decoder], ...] = (
 
 _MOST_REMEMBERED = 4096
 _LONGEST_WAIT_S = 1.0
-_STAMP = re.compile(rb"(?:<\d{1,4}>)?\[ {0,6}(\d{1,10}\.\d{1,9})\] (?=[A-Za-z])")
+# The prefixes that storms come with: those of dmesg and syslog; any other is taken off piece by piece.
+_PREFIX = re.compile(
+    rb"(?:<\d{1,4}>)?"
+    rb"(?:(?:[A-Za-z]{3} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,+-]{8,28}Z?) [\w.-]{1,64} kernel: )?"
+    rb"(?:\[ {0,6}(\d{1,10}\.\d{1,9})\](?:\[ {0,5}[TC]\d{1,7}\])? )?(?=[A-Za-z])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class LogDecoder:
         self._decoders = [new() for new in decoders]
         self._sieve = Sieve([*(needle for one in self._decoders for needle in one.needles), *also])
         self._unknown_to = unknown_to
-        self._remembered: dict[bytes, tuple[Mould, ...]] = {}
+        self._remembered: dict[bytes | str, tuple[Mould, ...]] = {}
         self._idle = True
         self._waiting_s: float | None = None
         self._fed = self._fed_unknown = self._known = 0
@@ -118,35 +123,47 @@ class LogDecoder:
             if isinstance(found, list):
                 yield from self._raw(found)
             elif isinstance(found, Line):
-                yield from self._lines(unfold(found))
+                yield from self._record(found)
             else:
                 yield found
         yield from self.finish()
 
     def _raw(self, found: Iterable[bytes]) -> Iterator[Event]:
         """The events of raw lines. While nothing waits, one text means one thing: a storm is decoded once."""
-        remembered, stamp = self._remembered, _STAMP.match
+        remembered, prefix = self._remembered, _PREFIX.match
         for raw in found:
-            match = stamp(raw)
+            match = prefix(raw)
             if match is not None and self._idle:
                 moulds = remembered.get(raw[match.end() :])
                 if moulds is not None:
                     self._known += 1
-                    time = float(match[1])
+                    time = None if match[1] is None else float(match[1])
                     for values in moulds:
                         yield cast(values, time)
                     continue
             if self._sieve.may_hold(raw):
-                yield from self._anew(raw, match)
+                key = None if match is None else raw[match.end() :]
+                stamp = None if match is None or match[1] is None else float(match[1])
+                yield from self._anew(parse(text_of(raw)), key, stamp)
 
-    def _anew(self, raw: bytes, match: re.Match[bytes] | None) -> Sequence[Event]:
+    def _record(self, line: Line) -> Iterator[Event]:
+        moulds = self._remembered.get(line.text) if self._idle else None
+        if moulds is None:
+            yield from self._anew(line, line.text, line.time)
+            return
+        self._known += 1
+        for values in moulds:
+            yield cast(values, line.time)
+
+    def _anew(self, line: Line, key: bytes | str | None, time: float | None) -> Sequence[Event]:
+        """The events of ``line``, remembered under ``key`` if they follow from nothing else, at ``time``."""
         idle, known = self._idle, self._known
-        events = self._lines(unfold(parse(text_of(raw))))
+        events = self._lines(unfold(line))
         alone = idle and self._idle and self._known > known
-        if match is not None and alone and all(event.time == float(match[1]) for event in events):
+        if key is not None and alone and all(event.time == time for event in events):
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[raw[match.end() :]] = tuple(mould(event) for event in events)
+            self._remembered[key] = tuple(mould(event) for event in events)
         return events
 
     def _lines(self, found: Iterable[Line]) -> list[Event]:

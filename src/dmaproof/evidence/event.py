@@ -81,7 +81,7 @@ def mould(event: Event) -> Mould:
     return values
 
 
-def cast(values: Mould, time: float) -> Event:
+def cast(values: Mould, time: float | None) -> Event:
     """The event of a ``mould`` at ``time``; twice as fast as making one, for a storm that says one thing only."""
     new = object.__new__(Event)
     deque(map(call, _SETTERS, repeat(new), values), maxlen=0)
