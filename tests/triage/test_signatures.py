@@ -6,11 +6,12 @@ from itertools import combinations
 
 import pytest
 
+from dmaproof.rig.model import Node, Rig
 from dmaproof.triage.judge import judge
 from dmaproof.triage.signatures import SIGNATURES
-from tests.triage.cases import case, named, only
-from tests.triage.rigs import GPU0, GPU1, GPU2, GPU3, GPUS
-from tests.triage.symptoms import MINE, SYMPTOMS
+from tests.triage.cases import HANG, UNKILLABLE, case, named, observed, only, seen, stack, wrote
+from tests.triage.rigs import GPU0, GPU1, GPU2, GPU3, GPUS, box
+from tests.triage.symptoms import MINE, SYMPTOMS, mmu_fault, steps, vtd
 
 OF_A_PAIR = {
     "iommu-blocks-p2p-mailbox", "iommu-blocks-peer-bar", "peer-writes-dropped", "peer-mirror", "p2p-slower-than-host",
@@ -53,8 +54,6 @@ def test_what_befalls_other_gpus_is_not_the_tests(name: str) -> None:
 
 def test_a_stuck_service_of_another_gpu_leaves_this_ones_counters_moving() -> None:
     symptom = SYMPTOMS["uvm-service-stuck"]
-    from tests.triage.symptoms import steps
-
     one = case(symptom.rig, *symptom.shows(2), steps(0, faults=3, pages_in=9), endpoints=(GPU0,))
     assert named(one) == [("unattributed-hang", "possible")]
 
@@ -96,3 +95,86 @@ def test_what_is_said_to_people_is_whole(one: object) -> None:
     assert signature.references
     assert len(signature.remedy) > 100
     assert all(gpu not in signature.remedy for gpu in GPUS)
+
+
+def test_an_error_that_was_contained_earlier_explains_the_count_and_nothing_else() -> None:
+    line, health, _ = SYMPTOMS["ecc-contained"].shows(0)
+    assert named(case(box(), health, session=(line,))) == [("ecc-contained", "probable")]
+    assert named(case(box(), HANG, health, session=(line,))) == [("unattributed-hang", "possible")]
+    assert named(case(box(), health)) == [("ecc-uncorrectable", "possible")]
+    assert named(case(box(), HANG, health)) == [("unattributed-hang", "possible")]
+
+
+@pytest.mark.parametrize(
+    "name", ["gpu-lost", "gsp-timeout", "ecc-uncorrectable", "nvlink-fatal", "dpc-containment", "row-remap-pending"]
+)
+def test_what_outlasts_a_test_is_named_for_later_ones_of_that_gpu_only(name: str) -> None:
+    symptom = SYMPTOMS[name]
+    lines = tuple(one for one in symptom.shows(0) if one.event is not None)
+    (again,) = named(case(symptom.rig, session=lines, endpoints=(GPU0,)))
+    assert again[0] == name
+    assert named(case(symptom.rig, session=lines, endpoints=(GPU1,))) == [("unattributed", "possible")]
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("iommu-blocks-p2p-mailbox", ("hang",)),
+        ("ats-stage2-hole", ("hang",)),
+        ("uvm-thrashing", ("hang",)),
+        ("acs-redirects-p2p", ("measured",)),
+        ("acs-redirects-p2p", ("route",)),
+        ("p2p-slower-than-host", ("measured",)),
+        ("peer-mirror", ("peer-write",)),
+        ("bystander", ("xid",)),
+    ],
+)
+def test_what_it_needs_is_needed(name: str, kinds: tuple[str, ...]) -> None:
+    symptom = SYMPTOMS[name]
+    left = [one for one in symptom.shows(0) if one.kind not in kinds]
+    still_there = {"iommu-blocks-p2p-mailbox"}  # the fault alone is enough
+    found = {signature for signature, _ in named(case(symptom.rig, *left, allocations=MINE))}
+    assert (name in found) == (name in still_there)
+
+
+def test_dropped_or_mirrored_is_told_by_what_the_writer_sees_and_a_fault_makes_it_the_iommus() -> None:
+    dropped, fault = SYMPTOMS["peer-writes-dropped"].shows(0)[0], SYMPTOMS["iommu-blocks-peer-bar"].shows(0)[0]
+    assert named(case(box(), dropped)) == [("peer-writes-dropped", "certain")]
+    assert named(case(box(), dropped, fault)) == [("iommu-blocks-peer-bar", "certain")]
+    suppressed = seen("dmar_fault: 12 callbacks suppressed")
+    (verdict,) = judge(case(box(), dropped, suppressed))
+    assert (verdict.signature, verdict.confidence) == ("peer-writes-dropped", "possible")
+    assert "may have been lost" in verdict.blind_spots[0]
+    unsure = wrote(GPU0, GPU1, wrong=256, old=256, writer_wrong=None)
+    assert named(case(box(), unsure)) == [("peer-writes-dropped", "probable")]
+    corrupted = wrote(GPU0, GPU1, wrong=3, old=0, writer_wrong=3)
+    assert named(case(box(), corrupted)) == [("unattributed", "possible")]
+
+
+def test_a_stuck_thread_is_the_drivers_unless_it_waits_for_files_or_could_be_ended() -> None:
+    assert named(case(box(), UNKILLABLE, stack("D", "uvm_page_tree_get_ptes_async"))) == [("driver-stuck", "certain")]
+    assert named(case(box(), UNKILLABLE, stack("D", "kernel_clone"))) == [("driver-stuck", "probable")]
+    assert named(case(box(), UNKILLABLE, stack("D", "request_wait_answer"))) == [("unattributed-hang", "possible")]
+    ended = observed("hang", ended="SIGTERM")
+    assert named(case(box(), ended, stack("D", "kernel_clone"))) == [("unattributed-hang", "possible")]
+
+
+def test_a_program_is_blamed_for_its_own_faults_outside_its_own_memory_only() -> None:
+    wild = mmu_fault(0, 0x1000_0000_0000, "FAULT_PDE", "WRITE")
+    inside = mmu_fault(0, MINE[0].va + 8, "FAULT_PTE", "WRITE")
+    others = mmu_fault(0, 0x1000_0000_0000, "FAULT_PDE", "WRITE", who="pid=990, name=train")
+    assert named(case(box(), wild, allocations=MINE)) == [("application-fault", "certain")]
+    assert named(case(box(), wild)) == [("application-fault", "probable")]
+    assert named(case(box(), wild, pids=frozenset())) == [("application-fault", "possible")]
+    assert named(case(box(), inside, allocations=MINE)) == [("unattributed", "possible")]
+    assert named(case(box(), others, allocations=MINE)) == [("unattributed", "possible")]
+
+
+def test_with_no_topology_an_address_that_ends_as_the_mailbox_is_named_with_less_confidence() -> None:
+    bare = Rig(name="host", kind="host", node={"host": Node(name="host")})
+    fault = SYMPTOMS["iommu-blocks-p2p-mailbox"].shows(0)[1]
+    one = case(bare, fault)
+    assert named(one) == [("iommu-blocks-p2p-mailbox", "probable")]
+    assert "of any GPU whose BAR0 is at 0xf1000000" in only(one).summary
+    elsewhere = vtd(GPU0, 0xE1139000)
+    assert named(case(box(), elsewhere)) == [("unattributed", "possible")], "this rig knows all its BARs"

@@ -83,6 +83,12 @@ def named(bdfs: Iterable[str | None]) -> str:
     return ", ".join(known) or "a GPU"
 
 
+def is_quiet(case: Case) -> bool:
+    """Whether nothing went wrong in the window itself: a state that was there before may then be what a test objects
+    to."""
+    return not case.of_kind("hang", "xid", "xid-event", "peer-write", "iommu-fault", "worker-died", "measured")
+
+
 def unfit(case: Case, bdf: str | None) -> tuple[Evidence, ...]:
     """What others than the kernel log say against ``bdf``: NVML wants it recovered, a fresh process cannot use it."""
     health = [one for one, fact in case.facts(GpuHealth) if fact.bdf == bdf and wants_recovery(fact)]

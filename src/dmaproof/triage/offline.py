@@ -15,6 +15,7 @@ from dmaproof.rig.model import Node, Rig
 from dmaproof.triage import bus_facts
 from dmaproof.triage.about import times
 from dmaproof.triage.alignment import UNALIGNED, Offset
+from dmaproof.triage.blind_spots import is_foreign
 from dmaproof.triage.judge import judge
 from dmaproof.triage.signatures import unattributed
 from dmaproof.triage.verdict import Case, Verdict
@@ -113,7 +114,10 @@ def unexplained(case: Case, verdicts: Iterable[Verdict]) -> tuple[Evidence, ...]
     return tuple(
         one
         for one in case.evidence
-        if one.event is not None and one.text not in explained and not (explained and one.kind in _CONTEXT)
+        if one.event is not None
+        and one.text not in explained
+        and not (explained and one.kind in _CONTEXT)
+        and not is_foreign(one)
     )
 
 

@@ -22,18 +22,32 @@ _REMEDY = (
 
 
 def _match(case: Case) -> Finding | None:
-    found = [(one, fact, short) for one, fact in _redirected(case) if (short := _short(case, fact))]
+    found = [(one, fact, _short(case, fact)) for one, fact in _redirected(case) if _matters(case, fact)]
     if not found:
         return None
-    _, route, rates = found[0]
+    _, route, _ = found[0]
     port = route.decided_by or "PORT"
+    rates = [rate for _, _, short in found for rate in short]
     return Finding(
-        confidence="certain",
+        confidence="certain" if rates else "probable",
         summary="; ".join(dict.fromkeys(_told(fact, short) for _, fact, short in found)),
         evidence=about.once((*(one for one, _, _ in found), *(rate.evidence for rate in rates))),
         explains=_rates(case, [fact for _, fact, _ in found]),
         remedy=_REMEDY.format(port=port, client=route.client, provider=route.provider),
     )
+
+
+def _matters(case: Case, route: RouteSeen) -> bool:
+    """A rate that falls short; or, where nothing was measured and nothing else is wrong, a switch that the rig declares
+    for both and that their traffic does not stay under."""
+    if _short(case, route):
+        return True
+    return about.is_quiet(case) and _under_one_switch(case, route)
+
+
+def _under_one_switch(case: Case, route: RouteSeen) -> bool:
+    above = [case.node.switch_above(gpu) for gpu in case.node.gpus if gpu.bdf in (route.client, route.provider)]
+    return len(above) == 2 and above[0] is not None and above[0] == above[1]
 
 
 def _redirected(case: Case) -> tuple[tuple[Evidence, RouteSeen], ...]:
@@ -60,16 +74,18 @@ def _rates(case: Case, routes: list[RouteSeen]) -> tuple[Evidence, ...]:
 
 
 def _told(route: RouteSeen, short: list[Rate]) -> str:
+    shown = f": {short[0].told}" if short else ", past the switch above both"
     return (
         f"{route.decided_by} redirects peer traffic of {route.client} and {route.provider} to the root complex "
-        f"(ACS {'+'.join(route.acs)}): {short[0].told}"
+        f"(ACS {'+'.join(route.acs)}){shown}"
     )
 
 
 SIGNATURE = Signature(
     id="acs-redirects-p2p",
     title="ACS redirect on a switch port sends peer traffic through the root complex.",
-    needs="A route that a redirecting port between the two GPUs decides, and a peer rate below what is declared.",
+    needs="A route that a redirecting port between the two GPUs decides, and a peer rate below what is declared; or, "
+    "with nothing measured and nothing else wrong, a switch that the rig declares above both.",
     excludes="GPUs without a common switch, rates that are reached, and pairs one of whose links is degraded.",
     remedy=_REMEDY.format(port="PORT", client="CLIENT", provider="PROVIDER"),
     references=(

@@ -20,16 +20,18 @@ _REMEDY = (
 
 
 def _match(case: Case) -> Finding | None:
-    """What was contained is over when its process has ended: earlier ones explain nothing, nor do other processes'."""
-    found = [xid for xid in xids.seen(case, xids.CONTAINED) if _is_ours(case, xid)]
-    if not found:
-        return None
+    """What was contained is over when its process has ended, and other processes' are no matter: an earlier one
+    explains what NVML has counted, and nothing else."""
+    now = [xid for xid in xids.seen(case, xids.CONTAINED) if _is_ours(case, xid)]
+    found = now or list(xids.earlier(case, xids.CONTAINED) if about.is_quiet(case) else ())
     counters = _counters(case, found)
-    sure = counters or any(len(xid.sources) > 1 or xids.is_own(case, xid) for xid in found)
+    if not found or not (now or counters):
+        return None
+    sure = now and (counters or any(len(xid.sources) > 1 or xids.is_own(case, xid) for xid in found))
     return Finding(
         confidence="certain" if sure else "probable",
         summary=f"{about.named(xid.bdf for xid in found)} met an uncorrectable memory error and contained it: "
-        "only the process that touched the page ended",
+        "only the process that touched the page ended" + ("" if now else " (earlier in this run)"),
         evidence=(*xids.sightings(found), *counters),
         explains=tuple(
             one

@@ -25,15 +25,33 @@ def _match(case: Case) -> Finding | None:
     now = [xid for xid in xids.seen(case, xids.DOUBLE_BIT, xids.UNCONTAINED) if not _is_contained(case, xid)]
     before = [xid for xid in xids.earlier(case, xids.DOUBLE_BIT, xids.UNCONTAINED) if not _is_contained(case, xid)]
     found = now or before
-    counters = _counters(case, {xid.bdf for xid in found})
     if not found:
-        return None
+        return _counted_before(case)
+    counters = _counters(case, {xid.bdf for xid in found})
     return Finding(
         confidence="certain" if now and (counters or any(len(xid.sources) > 1 for xid in now)) else "probable",
         summary=f"{about.named(xid.bdf for xid in found)} met an uncorrectable memory error that was not contained"
         + ("" if now else " earlier in this run"),
         evidence=(*xids.sightings(found), *counters),
         explains=tuple(one for xid in found for one in xids.consequences(case, xid, *_FOLLOW)),
+    )
+
+
+def _counted_before(case: Case) -> Finding | None:
+    """NVML has counted errors since the driver was loaded, and no log says when, or whether they were contained."""
+    known = {xid.bdf for xid in xids.of(case.session, xids.CONTAINED)}
+    states = [
+        (one, seen)
+        for one, seen in case.facts(GpuHealth)
+        if case.concerns(seen.bdf) and seen.bdf not in known and (seen.ecc_uncorrectable or 0) > 0
+    ]
+    if not states or not about.is_quiet(case):
+        return None
+    told = [f"{seen.bdf} has counted {seen.ecc_uncorrectable} uncorrectable memory errors" for _, seen in states]
+    return Finding(
+        confidence="possible",
+        summary=f"{'; '.join(told)} since the driver was loaded; no Xid in sight says whether they were contained",
+        evidence=tuple(one for one, _ in states),
     )
 
 
@@ -57,7 +75,8 @@ def _counters(case: Case, gpus: set[str | None]) -> tuple[Evidence, ...]:
 SIGNATURE = Signature(
     id="ecc-uncorrectable",
     title="A GPU's memory gave data that could not be corrected, and the error was not contained.",
-    needs="Xid 48 or 95 of a GPU of the test's; certain where NVML's ECC counters or a probe confirm it.",
+    needs="Xid 48 or 95 of a GPU of the test's; certain where NVML's ECC counters or a probe confirm it. With nothing "
+    "else wrong, errors that NVML has counted since the driver was loaded.",
     excludes="Errors that were contained (ecc-contained), and other GPUs.",
     remedy=_REMEDY,
     references=(
