@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Sums
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from dmaproof.evidence.counters import told
+from dmaproof.evidence.counters import merged, told
 from dmaproof.evidence.fact import Counter, CounterStep
 from dmaproof.evidence.nvml_query import NvmlGpu, NvmlState
 from fixtures.evidence import NoteEvidence
@@ -76,19 +76,21 @@ def test_error_counters_hold_still(gpu: End, watches: dict[str, Watch], note_evi
     watch, bdf = watches[gpu.node.name], gpu.gpu.bdf
     watch.nvml.count_now(COUNT_S)
     watch.poll()
-    now = time.monotonic()
-    found = [
-        one
-        for one in (
-            *watch.aer_steps([bdf], watch.aer, watch.started_s),
-            *watch.timeline.window(watch.started_s, now),
-        )
-        if isinstance(one.fact, CounterStep) and one.fact.bdf in with_ports(watch.node.root, [bdf])
-    ]
-    for one in found:
-        note_evidence(one.source, one.kind, one.text, fact=one.fact)
-    over = beyond((one.fact for one in found if isinstance(one.fact, CounterStep)), now - watch.started_s)
+    elapsed_s = time.monotonic() - watch.started_s
+    steps = merged(_steps(watch, bdf))
+    for step in steps:
+        note_evidence("counters", "counter-step", told(step), fact=step)
+    over = beyond(steps, elapsed_s)
     assert over == [], "; ".join(over)
+
+
+def _steps(watch: Watch, gpu: str) -> Iterator[CounterStep]:
+    """Of the GPU and the ports above it, in order of time."""
+    whose = with_ports(watch.node.root, [gpu])
+    session = watch.timeline.window(watch.started_s, time.monotonic())
+    for one in (*watch.aer_steps([gpu], watch.aer, watch.started_s), *session):
+        if isinstance(one.fact, CounterStep) and one.fact.bdf in whose:
+            yield one.fact
 
 
 def beyond(steps: Iterable[CounterStep], elapsed_s: float) -> list[str]:

@@ -70,3 +70,13 @@ def test_a_step_is_up_and_between_known_values(before: dict[Key, int], after: di
         assert (key in found) == up
         if up:
             assert found[key].step == after[key] - before[key] > 0
+
+
+def test_steps_that_follow_each_other_are_one() -> None:
+    one = CounterStep(bdf=GPU, counter="pcie-replay", before=1, after=4)
+    two = CounterStep(bdf=GPU, counter="pcie-replay", before=4, after=9)
+    other = CounterStep(bdf=PORT, counter="pcie-replay", before=0, after=2)
+    assert counters.merged([one, other, two]) == (
+        CounterStep(bdf=GPU, counter="pcie-replay", before=1, after=9),
+        other,
+    )

@@ -8,7 +8,7 @@ aer_stats; drivers/pci/pcie/aer.c). They are the kernel's memory: reading them a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dmaproof.evidence.evidence import Evidence
@@ -67,6 +67,15 @@ def steps(before: Readings, after: Readings) -> Iterator[CounterStep]:
         then = before.get(key)
         if then is not None and count > then:
             yield CounterStep(bdf=key.bdf, counter=key.counter, which=key.which, before=then, after=count)
+
+
+def merged(found: Iterable[CounterStep]) -> tuple[CounterStep, ...]:
+    """Steps of one counter that follow each other as one."""
+    whole: dict[Key, CounterStep] = {}
+    for one in found:
+        key = Key(one.bdf, one.counter, one.which)
+        whole[key] = replace(one, before=whole[key].before) if key in whole else one
+    return tuple(whole.values())
 
 
 def as_evidence(

@@ -119,7 +119,10 @@ class EvidenceLine(Line):
     event: dict[str, Any] | None = None
     """The decoded event of a kernel line, with the fields of ``dmaproof decode --json``."""
     data: dict[str, Any] = {}
-    """Detail that depends on ``source``."""
+    """Detail that depends on ``what``. A fact has its fields here (dmaproof.evidence.fact): ``counter-step``,
+    ``link-state``, ``nvlink-state``, ``gpu-health``, ``addressing``, ``kernel-thread``, ``peer-write``, ``measured``,
+    ``route``, ``bar-conflict``. An event that came often has ``count``, ``first_s``, ``last_s``, ``first_address`` and
+    ``last_address``. ``expected`` is true where the test provoked it."""
 
 
 class VerdictLine(Line):
