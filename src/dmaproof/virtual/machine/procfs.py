@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from dmaproof.rig.model import Node
+from dmaproof.virtual.machine.cpu import cpuinfo
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import TIMEOUT_S
 from dmaproof.virtual.machine.machine import Machine
@@ -65,6 +66,7 @@ def procfs(machine: Machine) -> Tree:
     tree: Tree = {
         "proc/sys/kernel/hung_task_timeout_secs": f"{TIMEOUT_S}\n",
         "proc/cmdline": command_line(node) + "\n",
+        "proc/cpuinfo": cpuinfo(node),
         "proc/driver/nvidia/version": f"NVRM version: {module_id(node)}\nGCC version:  gcc version 13.3.0\n",
         "proc/driver/nvidia/params": _params(machine),
         "sys/module/nvidia/version": f"{VERSION}\n",
