@@ -210,6 +210,7 @@ NOTHING = (
     "arm-smmu-v3 arm-smmu-v3.0.auto: ias 44-bit, oas 44-bit (features 0x00041fef)",
     "DMAR: IOMMU enabled",
     "AMD-Vi: Interrupt remapping enabled",
+    "qemu-kvm: vfio_container_dma_map(0x555558282db0, 0x8800010000, 0x4000, 0x7ffff7ff0000) = -12 (Cannot allocate)",
     "NVRM: GPU 0009:01:00.0: SMMU SVA feature already enabled!",
 )
 

@@ -56,6 +56,13 @@ def test_either_half_says_the_same(keep: slice) -> None:
     assert len(found) == 2
 
 
+def test_words_of_one_stream_and_lines_of_another_are_two_events() -> None:
+    log = smmu("a.smmu", 0x100, 0xF8139000)[:5] + smmu("a.smmu", 0x200, 0x1000, write=False, stage2=True)[5:]
+    one, other = events(log)
+    shows(one, WRITE)
+    shows(other, READ)
+
+
 def test_two_smmus_mixed_line_by_line() -> None:
     first, second = smmu("a.smmu", 0x100, 0xF8139000), smmu("b.smmu", 0x200, 0x1000, write=False, stage2=True)
     mixed = [line for pair in zip(first, second, strict=True) for line in pair]
@@ -160,6 +167,11 @@ def test_without_its_bits_the_status_names_them() -> None:
 
 def test_a_header_that_does_not_come_delays_nothing_behind_the_next_error() -> None:
     assert [event.severity for event in events([*UNSUPPORTED[:5], *OLD])] == ["nonfatal", "correctable"]
+
+
+def test_nor_does_it_behind_details_of_another_device() -> None:
+    assert [event.severity for event in events([*UNSUPPORTED[:5], *OLD[1:]])] == ["nonfatal", "correctable"]
+    assert [event.bdf for event in events([*UNSUPPORTED[:5], OLD[1]])] == ["0000:02:00.0", "0000:00:1c.5"]
 
 
 def test_a_message_without_details_is_an_event_and_so_are_details_without_it() -> None:

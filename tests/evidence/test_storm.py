@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dmaproof.evidence.event import Event
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import CounterStep, Storm
-from dmaproof.evidence.storm import Entry, Gatherer, gather, is_mailbox
+from dmaproof.evidence.storm import Entry, Gatherer, gather, is_mailbox, words
 
 MAILBOX = 0xF8139000
 
@@ -59,6 +59,13 @@ def test_a_possible_mailbox_stays_alone() -> None:
 
 def test_what_differs_in_anything_else_is_apart() -> None:
     assert len(entries([fault(), fault(bdf="0000:05:00.0"), fault(text="other words")])) == 3
+
+
+def test_only_the_whole_address_is_left_out_of_the_words() -> None:
+    text = "id 510005 at 0x0000000000005100, 5100 once more"
+    assert words(Event(kind="bar", text=text, address=0x5100)) == "id 510005 at 0x@, @ once more"
+    assert words(Event(kind="bar", text="id 51000", address=0x5100)) == "id 51000"
+    assert words(Event(kind="bar", text="id 151 at 51", address=0x51)) == "id 151 at @"
 
 
 def test_without_an_address_or_a_time() -> None:
