@@ -143,6 +143,18 @@ def test_no_tracefs_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_what_the_dead_left_is_removed(tmp_path: Path) -> None:
+    place = tmp_path / "sys/kernel/tracing/instances"
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for name in (f"dmaproof-{os.getppid()}", f"dmaproof-{ended.pid}", "dmaproof-x", "somebody-elses"):
+        (place / name).mkdir(parents=True)
+    folder(tmp_path)
+    Tracepoints(tmp_path, "host").close()
+    left = {one.name for one in place.iterdir()} - {f"dmaproof-{os.getpid()}"}
+    assert left == {f"dmaproof-{os.getppid()}", "dmaproof-x", "somebody-elses"}
+
+
 @pytest.fixture
 def tracefs(tmp_path: Path) -> Iterator[Path]:
     """The root of a node that has this kernel's tracefs."""
