@@ -231,6 +231,7 @@ def test_steps_of_counters(env: dict[str, str], tmp_path: Path) -> None:
     assert [one.text for one in eventually(events, 1)] == ["0000:1a:00.0: pcie-replay went from 9 to 10 (+1)"], (
         "unasked"
     )
+    assert events.blind_spots == (), "it answered each time, also when nothing had changed"
     events.stop()
 
 
