@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dmaproof.cuda.copies import Engine, copy_latency, load_latency
+from dmaproof.triage.shortfall import EXCESS
 from fixtures.measure import Measure
 from fixtures.pairs import Pair
 from fixtures.worker import Bench
-
-EXCESS = 0.25
-"""A load may take this much longer than the rig declares."""
 
 
 @pytest.mark.catches("mailbox")

@@ -1,4 +1,4 @@
-"""Rates below what the rig declares, and which links they went over."""
+"""Rates and latencies that miss what the rig declares, and which links they went over."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ SHORTFALL = 0.10
 """A declared rate, which is the copy engine's, counts as reached within this fraction."""
 SHORTFALL_SM = 0.25
 """A kernel's copies share the link with their own requests, and reach less of it (C2C most of all)."""
+_UNITS = ("GB/s", "ns")
+EXCESS = 0.25
+"""A load may take this much longer than the rig declares."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A bandwidth that was measured, in GB/s, and the kind of path that it took."""
+    """A bandwidth (GB/s) or latency (ns) that was measured, and the kind of path that it took."""
 
     evidence: Evidence
     measured: Measured
@@ -26,8 +29,13 @@ class Rate:
 
     @property
     def is_short(self) -> bool:
-        declared = self.measured.declared
-        return declared is not None and self.measured.value < declared * (1 - tolerance(self.measured.engine))
+        """Whether it misses what is declared: too low a bandwidth, too long a latency."""
+        one = self.measured
+        if one.declared is None:
+            return False
+        if one.unit == "ns":
+            return one.value > one.declared * (1 + EXCESS)
+        return one.value < one.declared * (1 - tolerance(one.engine))
 
     @property
     def ends(self) -> frozenset[str]:
@@ -37,7 +45,7 @@ class Rate:
     def told(self) -> str:
         """``0000:04:00.0 to host by ce: 6.6 of 26.3 GB/s declared``."""
         one = self.measured
-        of = f" of {one.declared:g} GB/s declared" if one.declared is not None else " GB/s"
+        of = f" of {one.declared:g} {one.unit} declared" if one.declared is not None else f" {one.unit}"
         return f"{one.source} to {one.target}{f' by {one.engine}' if one.engine else ''}: {one.value:.1f}{of}"
 
 
@@ -46,8 +54,8 @@ def tolerance(engine: str | None) -> float:
 
 
 def rates(case: Case) -> tuple[Rate, ...]:
-    """Every bandwidth that the test measured."""
-    return tuple(Rate(one, fact, _kind(case, fact)) for one, fact in case.facts(Measured) if fact.unit == "GB/s")
+    """Every bandwidth and latency that the test measured."""
+    return tuple(Rate(one, fact, _kind(case, fact)) for one, fact in case.facts(Measured) if fact.unit in _UNITS)
 
 
 def over(case: Case, gpus: Collection[str], *kinds: PathKind) -> tuple[Rate, ...]:

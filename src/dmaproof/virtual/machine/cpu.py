@@ -12,9 +12,7 @@ _NEOVERSE = {"CPU implementer": "0x41", "CPU architecture": "8", "CPU part": "0x
 
 def cpuinfo(node: Node) -> str:
     """In the form of show_cpuinfo (arch/x86/kernel/cpu/proc.c), or of c_show (arch/arm64/kernel/cpuinfo.c)."""
-    if node.iommu.family in _ARM:
-        fields = _NEOVERSE
-    else:
-        fields = _AMD if node.iommu.family == "amdvi" else _INTEL
+    intel_or_amd = _AMD if node.iommu.family == "amdvi" else _INTEL
+    fields = _NEOVERSE if node.iommu.family in _ARM else intel_or_amd
     flags = {"flags": "fpu vme msr apic hypervisor"} if node.role == "guest" else {}
     return "".join(f"{name:<15} : {value}\n" for name, value in {"processor": "0", **fields, **flags}.items())
