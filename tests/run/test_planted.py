@@ -40,7 +40,7 @@ def test_the_stage2_hole(run_suites: RunSuites) -> None:
     assert run.status == 1, run.output
     failed = by_outcome(run, "failed")
     assert failed
-    assert all("malloc" in test for test in failed), failed
+    assert all("malloc" in test or "shared" in test for test in failed), failed
     assert run.signatures == {"ats-stage2-hole"}
     assert all(verdict_of(run, test) == {"ats-stage2-hole": "certain"} for test in failed), run.record.verdicts
     assert "passed" in run.outcomes.values()

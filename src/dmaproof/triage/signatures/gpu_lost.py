@@ -33,7 +33,7 @@ def _match(case: Case) -> Finding | None:
         confidence="certain" if len(kinds - {"xid-event"}) > 1 or "config-space" in kinds else "probable",
         summary=f"{about.named(gone)} fell off the bus" + ("" if now else " earlier in this run"),
         evidence=tuple(now + before),
-        explains=tuple(one for bdf in gone for one in aftermath(case, bdf, signs[0])),
+        explains=tuple(one for bdf in gone for one in aftermath(case, bdf, (*before, *now)[0])),
     )
 
 
