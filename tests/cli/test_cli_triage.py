@@ -239,3 +239,14 @@ def test_the_json_has_the_fields_that_are_documented() -> None:
     for part, found in of.items():
         section = page.partition(f"### `{part}`")[2].partition("\n### ")[0]
         assert [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")] == list(found), part
+
+
+def test_a_gpu_that_the_rig_does_not_name_is_lost_all_the_same(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "NVRM: Xid (PCI:0000:82:00): 31, pid=7, name=exe, Ch 0000000a, intr 00000000. MMU Fault: ENGINE CE0 "
+        "HUBCLIENT_HSCE0 faulted @ 0x2b57_b3000000. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_WRITE\n"
+        "NVRM: Xid (PCI:0000:01:00): 79, pid=1122, GPU has fallen off the bus.\n"
+    )
+    said = dmaproof("triage", "--rig=virtual:pcie-pair", log)
+    assert "gpu-lost (probable): 0000:01:00.0 fell off the bus" in said.out

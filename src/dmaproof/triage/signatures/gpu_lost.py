@@ -44,12 +44,15 @@ def _losses(evidence: Iterable[Evidence]) -> Iterable[Evidence]:
 
 
 def _gpus(case: Case, one: Evidence) -> tuple[str | None, ...]:
-    """The GPUs that a loss is of. The kernel loses other devices too, which are no GPU's story; where no GPU is known,
-    the driver's word makes one."""
+    """The GPUs that a loss is of. The kernel loses other devices too, which are no GPU's story; in a log, the driver's
+    word makes a GPU of one that no rig names."""
     bdf = about.device(one)
-    if not case.node.gpus:
-        return (bdf,) if one.event is None or one.event.family == "nvidia" else ()
-    return (None,) if bdf is None else about.gpus_at(case.node, bdf)
+    if bdf is None and case.node.gpus:
+        return (None,)
+    known = about.gpus_at(case.node, bdf)
+    if known or (case.node.gpus and case.endpoints):
+        return known
+    return (bdf,) if one.event is None or one.event.family == "nvidia" else ()
 
 
 def is_lost_space(one: Evidence) -> bool:
