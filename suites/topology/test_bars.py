@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from dmaproof.evidence.fact import BarConflict
+from dmaproof.evidence.fact_text import told
 from dmaproof.pci import bar_conflicts
-from fixtures import facts
 from fixtures.pairs import End
 from fixtures.state import Run
 
@@ -18,4 +18,4 @@ from fixtures.state import Run
 def test_bars_can_be_reached(gpu: End, run: Run) -> None:
     """By DMA of other devices: what cannot be mapped there drops it, or keeps peer access from being enabled."""
     found = bar_conflicts.of_sysfs(run.nodes[gpu.node.name].root, [gpu.gpu.bdf])
-    assert found == (), "; ".join(facts.told(BarConflict(**asdict(one))) for one in found)
+    assert found == (), "; ".join(told(BarConflict(**asdict(one))) for one in found)

@@ -13,7 +13,6 @@ from dmaproof.pci import config, sysfs, tree
 from dmaproof.rig.discover import gpus_in_use
 from dmaproof.rig.links import trainable
 from dmaproof.rig.model import Node
-from fixtures import facts
 from fixtures.evidence import NoteFact
 from fixtures.pairs import End
 from fixtures.state import Run
@@ -80,6 +79,6 @@ def test_addressing_mode(gpu: End, nvml: NvmlState, worker: Bench, note_fact: No
     seen = nvml.gpu(gpu.gpu.bdf)
     told = seen.addressing if seen is not None else None
     fact = AddressingSeen(bdf=gpu.gpu.bdf, declared=declared, by_attributes=found.mode, by_nvml=told)
-    note_fact("addressing", facts.told(fact), fact)
+    note_fact("addressing", fact_text.told(fact), fact)
     assert found.mode == declared, f"the rig declares {declared}, the device attributes say {found.mode}"
     assert told in (None, declared), f"the rig declares {declared}, NVML says {told}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from dmaproof.evidence import counters
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import BarConflict, CounterStep, LinkState, RouteSeen
+from dmaproof.evidence.fact_text import told
 from dmaproof.pci import bar_conflicts, config, route, sysfs, tree
 from dmaproof.pci.sysfs import PciFunction
 
@@ -27,9 +28,9 @@ def facts(root: Path, node: str, gpus: Sequence[str]) -> tuple[Evidence, ...]:
     here = [bdf for bdf in gpus if bdf in functions]
     states = [state for bdf in here if (state := link_state(functions, bdf)) is not None]
     return (
-        *(_evidence(node, "link-state", _link(one), one) for one in states),
-        *(_evidence(node, "bar-conflict", _bar(one), one) for one in conflicts(root, here)),
-        *(_evidence(node, "route", _route(one), one) for one in routes(root, here)),
+        *(_evidence(node, "link-state", told(one), one) for one in states),
+        *(_evidence(node, "bar-conflict", told(one), one) for one in conflicts(root, here)),
+        *(_evidence(node, "route", told(one), one) for one in routes(root, here)),
         *(_evidence(node, "counter-step", counters.told(one), one) for one in _errors(root, functions, here)),
         *_config_space(root, node, gpus),
     )
@@ -102,24 +103,6 @@ def _config_space(root: Path, node: str, gpus: Sequence[str]) -> Iterator[Eviden
 def _is_short(root: Path, bdf: str) -> bool:
     """Only the header, as without CAP_SYS_ADMIN: ACS, ATS and AER are unknown."""
     return len(config.read(root, bdf) or b"") <= config.HEADER_NBYTES
-
-
-def _link(one: LinkState) -> str:
-    return (
-        f"{one.bdf}: link at generation {one.generation} x{one.width} of generation {one.offered_generation} "
-        f"x{one.offered_width} offered by it and {one.port}"
-    )
-
-
-def _bar(one: BarConflict) -> str:
-    at = f" at {one.address:#x}" if one.address is not None else ""
-    return f"{one.bdf}: BAR{one.bar}{at} is {one.why}"
-
-
-def _route(one: RouteSeen) -> str:
-    by = f" by {one.decided_by}" if one.decided_by else ""
-    acs = f" (ACS {'+'.join(one.acs)})" if one.acs else ""
-    return f"{one.client} reaches {one.provider} by way of {one.outcome}{by}{acs}"
 
 
 def _evidence(
