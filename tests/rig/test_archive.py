@@ -151,6 +151,28 @@ def test_no_folder_to_write_into(machine: MachineTree, tmp_path: Path) -> None:
         save(machine.root, tmp_path / "nowhere/bench.tar.gz", "0")
 
 
+def test_what_is_no_file_is_not_replaced(machine: MachineTree, tmp_path: Path) -> None:
+    fifo, folder = tmp_path / "fifo", tmp_path / "folder"
+    os.mkfifo(fifo)
+    folder.mkdir()
+    (tmp_path / "to-fifo").symlink_to(fifo)
+    for path in (fifo, folder, tmp_path / "to-fifo"):
+        with pytest.raises(UsageError, match=f"cannot write .*{path.name}: it is there and no file"):
+            save(machine.root, path, "0")
+    assert fifo.is_fifo()
+    assert (tmp_path / "to-fifo").is_symlink()
+
+
+def test_a_link_is_followed(machine: MachineTree, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / "bench.tar.gz"
+    link.symlink_to("kept/real.tar.gz")
+    save(machine.root, link, "0")
+    assert link.is_symlink()
+    with opened(tmp_path / "kept/real.tar.gz") as root:
+        assert (root / "sys").is_dir()
+
+
 def crafted(path: Path, *members: tarfile.TarInfo, content: bytes = b"x") -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for member in members:

@@ -37,7 +37,12 @@ class Saved:
 
 
 def save(root: Path, path: Path, version: str, progress: Callable[[str], None] = lambda _: None) -> Saved:
-    """Pack the machine under ``root`` into ``path`` (tar, gzip). Raises UsageError where it cannot be written."""
+    """Pack the machine under ``root`` into ``path`` (tar, gzip), or into what it links to.
+
+    Raises UsageError where it cannot be written, or is no file: a device or FIFO would be replaced, not written to.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: it is there and no file; name a file, such as bench.tar.gz")
     contents = gather(root, progress)
     functions = sum(str(Path(name).parent) == str(sysfs.DEVICES) for name in contents.links)
     manifest = {
@@ -47,14 +52,15 @@ def save(root: Path, path: Path, version: str, progress: Callable[[str], None] =
         "left_out": contents.left_out,
     }
     contents.files[MANIFEST] = json.dumps(manifest, indent=1).encode()
-    beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}")
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}")
     try:
         with beside.open("xb") as file:
             _pack(contents, file)
             file.flush()
             os.fsync(file.fileno())
         nbytes = beside.stat().st_size
-        beside.replace(path)  # atomic within one file system: rename(2)
+        beside.replace(target)  # atomic within one file system: rename(2)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     finally:

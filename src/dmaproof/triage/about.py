@@ -52,9 +52,13 @@ def of_device(evidence: Iterable[Evidence], bdf: str | None, *kinds: str) -> tup
 
 
 def follows(one: Evidence, first: Evidence) -> bool:
-    """Whether ``one`` may have come after ``first``. Within one source times are exact; across sources, as known."""
-    slack_s = 0.0 if one.source == first.source else one.uncertainty_s + first.uncertainty_s
-    return one.time_s >= first.time_s - slack_s
+    """Whether ``one`` may have come after ``first``."""
+    return one.time_s >= first.time_s - slack_s(one, first)
+
+
+def slack_s(one: Evidence, other: Evidence) -> float:
+    """How far the times of two may be off each other. Within one source they are exact; across sources, as known."""
+    return 0.0 if one.source == other.source else one.uncertainty_s + other.uncertainty_s
 
 
 def gpus_at(node: Node, bdf: str | None) -> tuple[str, ...]:

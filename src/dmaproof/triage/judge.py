@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.triage import about
 from dmaproof.triage.blind_spots import blind_spots
 from dmaproof.triage.signature import FLOORS, Finding, Floor, Signature
 from dmaproof.triage.signatures import SIGNATURES, unattributed
@@ -21,7 +22,7 @@ def judge(case: Case) -> tuple[Verdict, ...]:
 
     Verdicts of two independent causes are both kept. Every verdict carries the blind spots of the case.
     """
-    verdicts = [_verdict(*one) for one in sorted(found(case), key=_rank)] or [unattributed.conclude(case)]
+    verdicts = [_verdict(case, *one) for one in sorted(found(case), key=_rank)] or [unattributed.conclude(case)]
     unseen = blind_spots(case)
     return tuple(
         replace(verdict, evidence=_distinct(verdict.evidence), blind_spots=_once((*verdict.blind_spots, *unseen)))
@@ -65,16 +66,26 @@ def _rank(found: Found) -> tuple[int, int, str]:
     return _ORDER[finding.confidence], FLOORS.index(signature.floor), signature.id
 
 
-def _verdict(signature: Signature, finding: Finding) -> Verdict:
+def _verdict(case: Case, signature: Signature, finding: Finding) -> Verdict:
     return Verdict(
         signature=signature.id,
         confidence=finding.confidence,
         summary=finding.summary,
         evidence=finding.evidence,
         blind_spots=finding.blind_spots,
-        remedy=finding.remedy or signature.remedy,
+        remedy=_addressed(case, finding.summary, finding.remedy or signature.remedy),
         references=signature.references,
     )
+
+
+def _addressed(case: Case, summary: str, remedy: str) -> str:
+    """``remedy`` with the GPU that ``summary`` blames, and the port above it, in place of ``<GPU>`` and ``<port>``: its
+    commands can then be pasted. Where it blames several, or names none, the reader has to say which."""
+    blamed = [gpu for gpu in case.node.gpus if gpu.bdf in summary]
+    if len(blamed) != 1:
+        return remedy
+    port = about.port_of(case.node, blamed[0].bdf) or "<port>"
+    return remedy.replace("<GPU>", blamed[0].bdf).replace("<port>", port)
 
 
 def _distinct(evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:

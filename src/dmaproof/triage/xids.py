@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dmaproof.evidence.event import Event
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import CounterStep
-from dmaproof.triage.about import device, follows, of_device, times
+from dmaproof.triage.about import device, of_device, slack_s, times
 from dmaproof.triage.verdict import Case
 
 ENGINE_EXCEPTION, MMU_FAULT, RESET_CHANNEL, PREEMPTIVE_REMOVAL = 13, 31, 43, 45
@@ -93,7 +93,7 @@ def of(evidence: Iterable[Evidence], *numbers: int) -> tuple[Xid, ...]:
 
 
 def _is_near(first: Evidence, one: Evidence) -> bool:
-    return one.time_s - first.time_s <= _SAME_S + first.uncertainty_s + one.uncertainty_s
+    return one.time_s - first.time_s <= _SAME_S + slack_s(one, first)
 
 
 def seen(case: Case, *numbers: int) -> tuple[Xid, ...]:
@@ -127,13 +127,13 @@ def after(case: Case, first: Xid, *numbers: int) -> tuple[Evidence, ...]:
     return tuple(
         one
         for xid in of((*case.session, *case.evidence), *numbers)
-        if xid.bdf == first.bdf and xid.sightings != first.sightings and _is_with_or_after(xid.first, first.first)
+        if xid.bdf == first.bdf and xid.sightings != first.sightings and is_with_or_after(xid.first, first.first)
         for one in xid.sightings
     )
 
 
-def _is_with_or_after(one: Evidence, first: Evidence) -> bool:
-    return follows(one, first) or _is_near(one, first)
+def is_with_or_after(one: Evidence, first: Evidence) -> bool:
+    return first.time_s - one.time_s <= _SAME_S + slack_s(one, first)
 
 
 def sightings(found: Iterable[Xid]) -> tuple[Evidence, ...]:

@@ -14,11 +14,13 @@ from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
 _REMEDY = (
-    "Boot with pci=disable_acs_redir={port} (from 6.11 on also pci=config_acs=), or try at once, until the next boot: "
+    "Boot with pci=disable_acs_redir={ports} (from 6.11 on also pci=config_acs=), or try at once, until the next boot: "
     "`setpci -s {port} ECAP_ACS+6.w=0:2c` (clears RR, CR and EC); do so for every downstream port of the switch that "
     "redirects (`dmaproof route {client} {provider}` names them). Firmware may have a switch called ACS control. GPUs "
     "under one switch without redirect share an IOMMU group: they can then no longer be given to different guests."
 )
+
+Found = list[tuple[Evidence, RouteSeen, list[Rate]]]
 
 
 def _match(case: Case) -> Finding | None:
@@ -26,14 +28,14 @@ def _match(case: Case) -> Finding | None:
     if not found:
         return None
     _, route, _ = found[0]
-    port = route.decided_by or "PORT"
+    ports = list(dict.fromkeys(fact.decided_by for _, fact, _ in found if fact.decided_by is not None))
     rates = [rate for _, _, short in found for rate in short]
     return Finding(
         confidence="certain" if rates else "probable",
-        summary="; ".join(dict.fromkeys(_told(fact, short) for _, fact, short in found)),
+        summary="; ".join(_told(pair, found) for pair in _pairs(found)),
         evidence=about.once((*(one for one, _, _ in found), *(rate.evidence for rate in rates))),
         explains=_rates(case, [fact for _, fact, _ in found]),
-        remedy=_REMEDY.format(port=port, client=route.client, provider=route.provider),
+        remedy=_REMEDY.format(ports=";".join(ports), port=ports[0], client=route.client, provider=route.provider),
     )
 
 
@@ -73,12 +75,19 @@ def _rates(case: Case, routes: list[RouteSeen]) -> tuple[Evidence, ...]:
     return tuple(rate.evidence for rate in shortfall.rates(case) if rate.ends in pairs and rate.measured.peer)
 
 
-def _told(route: RouteSeen, short: list[Rate]) -> str:
-    shown = f": {short[0].told}" if short else ", past the switch above both"
-    return (
-        f"{route.decided_by} redirects peer traffic of {route.client} and {route.provider} to the root complex "
-        f"(ACS {'+'.join(route.acs)}){shown}"
-    )
+def _pairs(found: Found) -> tuple[tuple[str, str], ...]:
+    """Each two GPUs once, however many ways between them are redirected."""
+    return tuple({frozenset((one.client, one.provider)): (one.client, one.provider) for _, one, _ in found}.values())
+
+
+def _told(pair: tuple[str, str], found: Found) -> str:
+    """Both ways between two GPUs in one sentence: a rate is told once."""
+    here = [(route, short) for _, route, short in found if {route.client, route.provider} == set(pair)]
+    ports = dict.fromkeys(f"{route.decided_by} (ACS {'+'.join(route.acs)})" for route, _ in here)
+    shown = next((f": {short[0].told}" for _, short in here if short), ", past the switch above both")
+    verb = "redirects" if len(ports) == 1 else "redirect"
+    return f"{' and '.join(ports)} {verb} peer traffic of {' and '.join(pair)} to the root complex{shown}"
+
 
 
 SIGNATURE = Signature(
@@ -87,7 +96,7 @@ SIGNATURE = Signature(
     needs="A route that a redirecting port between the two GPUs decides, and a peer rate below what is declared; or, "
     "with nothing measured and nothing else wrong, a switch that the rig declares above both.",
     excludes="GPUs without a common switch, rates that are reached, and pairs one of whose links is degraded.",
-    remedy=_REMEDY.format(port="PORT", client="CLIENT", provider="PROVIDER"),
+    remedy=_REMEDY.format(ports="PORT;PORT", port="PORT", client="CLIENT", provider="PROVIDER"),
     references=(
         "https://github.com/NVIDIA/nccl/issues/257",
         "https://github.com/NVIDIA/nccl-tests/issues/115",

@@ -26,7 +26,7 @@ def conclude(case: Case) -> Verdict:
     """The verdict that there is none: ``unattributed-hang`` where a deadline passed, else ``unattributed``."""
     hangs = case.of_kind("hang")
     stuck = [one for one in case.of_kind("stack") if one.data.get("state") == "D"]
-    what = "hung and nothing observed names a cause" if hangs else "failed and nothing observed names a cause"
+    what = f"{_what(case)} {'hung' if hangs else 'failed'}, and nothing that was observed names a cause"
     where = f"; thread in D state in {stuck[0].data.get('wchan')}" if stuck else ""
     return Verdict(
         signature=HANG_ID if hangs else ID,
@@ -38,11 +38,18 @@ def conclude(case: Case) -> Verdict:
     )
 
 
+def _what(case: Case) -> str:
+    return f"a test of {', '.join(case.endpoints)}" if case.endpoints else "a test"
+
+
 def _looked_at(case: Case) -> str:
-    """Every source that was watched or that said something: silence of one that was watched is an observation. Then the
-    states that were read, none of which a signature objected to."""
-    spoke = {one.source for one in case.evidence}
-    told = [one if one in spoke else f"{one} (nothing in it)" for one in sorted({*spoke, *case.watched})]
+    """Every source that was watched or that said something, the silent ones last: silence of one that was watched is
+    an observation, and that a source is blind is none. Then the states that were read, none of which a signature
+    objected to."""
+    spoke = {one.source for one in case.evidence if one.kind != "blind-spot"}
+    silent = sorted({*case.watched} - spoke)
     read = [name for name, fact in _IN_ORDER if case.facts(fact)]
-    states = f"; no fault found in {', '.join(read)}" if read else ""
-    return (", ".join(told) or "nothing was observed") + states
+    parts = [", ".join(sorted(spoke))] if spoke else []
+    parts += [f"nothing in {', '.join(silent)}"] if silent else []
+    parts += [f"no fault found in {', '.join(read)}"] if read else []
+    return "; ".join(parts) or "nothing was observed"

@@ -33,7 +33,7 @@ def _match(case: Case) -> Finding | None:
     corroborated = stuck and (still or blocked)
     return Finding(
         confidence="certain" if corroborated else "probable",
-        summary="page faults are not served: " + "; ".join(dict.fromkeys(told)),
+        summary=f"page faults{_of(case)} are not served: " + "; ".join(dict.fromkeys(told)),
         evidence=(*case.of_kind("hang"), *(one for one, _ in stuck), *blocked, *still),
         explains=(*_waiting_behind(case), *blocked),
     )
@@ -59,6 +59,11 @@ def _waiting_behind(case: Case) -> tuple[Evidence, ...]:
         for one in case.of_kind("stack")
         if one.data.get("state") == "D" and str(one.data.get("wchan", "")).startswith(_UVM)
     )
+
+
+def _of(case: Case) -> str:
+    """Which GPU: the driver counts them in its own way (``UVM GPU1``), so a test of one GPU says it."""
+    return f" of {case.endpoints[0]}" if len(case.endpoints) == 1 else ""
 
 
 def _told(thread: KernelThread) -> str:
