@@ -8,6 +8,7 @@ import pytest
 
 from dmaproof.cuda.device import addressing
 from dmaproof.evidence.fact import AddressingSeen
+from dmaproof.evidence.fact_text import told
 from dmaproof.evidence.nvml_query import NvmlState
 from dmaproof.pci import config, sysfs, tree
 from dmaproof.rig.discover import gpus_in_use
@@ -77,8 +78,8 @@ def test_addressing_mode(gpu: End, nvml: NvmlState, worker: Bench, note_fact: No
         pytest.skip("the rig declares no addressing mode")
     found = worker.run(addressing, gpu=gpu.gpu.bdf)
     seen = nvml.gpu(gpu.gpu.bdf)
-    told = seen.addressing if seen is not None else None
-    fact = AddressingSeen(bdf=gpu.gpu.bdf, declared=declared, by_attributes=found.mode, by_nvml=told)
-    note_fact("addressing", fact_text.told(fact), fact)
+    by_nvml = seen.addressing if seen is not None else None
+    fact = AddressingSeen(bdf=gpu.gpu.bdf, declared=declared, by_attributes=found.mode, by_nvml=by_nvml)
+    note_fact("addressing", told(fact), fact)
     assert found.mode == declared, f"the rig declares {declared}, the device attributes say {found.mode}"
-    assert told in (None, declared), f"the rig declares {declared}, NVML says {told}"
+    assert by_nvml in (None, declared), f"the rig declares {declared}, NVML says {by_nvml}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import PeerWriteSeen
 from dmaproof.pci.addresses import AddressMap, Place, of_bars
 from dmaproof.triage.verdict import Case
 
@@ -57,13 +58,18 @@ def _is_peer(owner: str, requester: str | None, gpus: set[str]) -> bool:
     return owner != requester and (not gpus or owner in gpus)
 
 
-def in_hang_or_before(case: Case, wanted: Callable[[Place], bool]) -> tuple[tuple[PeerFault, ...], bool]:
-    """The window's faults, else for a hang the run's last few: the kernel's rate limit may have eaten its own.
+def in_window_or_before(case: Case, wanted: Callable[[Place], bool]) -> tuple[tuple[PeerFault, ...], bool]:
+    """The window's faults, else, where the test hung or writes were lost, the run's last few between the test's own
+    GPUs: the kernel's rate limit may have eaten the window's.
 
     The second part says whether they are the window's.
     """
     now = peer_faults(case, case.evidence, wanted)
-    if now or not case.of_kind("hang"):
+    if now or not (case.of_kind("hang") or any(wrote.wrong_words for _, wrote in case.facts(PeerWriteSeen))):
         return now, True
-    before = [one for one in peer_faults(case, case.session, wanted) if one.requester in case.endpoints]
+    before = [
+        one
+        for one in peer_faults(case, case.session, wanted)
+        if one.requester in case.endpoints and one.owner in (None, *case.endpoints)
+    ]
     return tuple(before[-_FEW:]), False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dmaproof.pci.addresses import MAILBOX_OFFSET, Place
-from dmaproof.triage.peer_faults import PeerFault, in_hang_or_before
+from dmaproof.triage.peer_faults import PeerFault, in_window_or_before
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
@@ -30,7 +30,7 @@ _REFERENCES = (
 def _match(case: Case) -> Finding | None:
     """Named for write faults of one GPU at another's mailbox page, in the window or, for a hang whose own lines the
     kernel's rate limit may have eaten, earlier in the run by the same requester."""
-    found, now = in_hang_or_before(case, lambda place: place.is_mailbox and _may_be_guessed(place, case))
+    found, now = in_window_or_before(case, lambda place: place.is_mailbox and _may_be_guessed(place, case))
     hits = [hit for hit in found if hit.fault.event is not None and hit.fault.event.access != "read"]
     if not hits:
         return None

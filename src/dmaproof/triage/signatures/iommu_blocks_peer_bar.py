@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import PeerWriteSeen
 from dmaproof.triage import shortfall
-from dmaproof.triage.peer_faults import PeerFault, in_hang_or_before
+from dmaproof.triage.peer_faults import PeerFault, in_window_or_before
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
@@ -26,7 +26,7 @@ _REMEDY = (
 
 
 def _match(case: Case) -> Finding | None:
-    hits, now = in_hang_or_before(case, lambda place: place.kind == "bar" and place.certain and not place.is_mailbox)
+    hits, now = in_window_or_before(case, lambda place: place.kind == "bar" and place.certain and not place.is_mailbox)
     if not hits:
         return None
     return Finding(
