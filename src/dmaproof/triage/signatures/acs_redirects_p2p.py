@@ -77,7 +77,8 @@ def _rates(case: Case, routes: list[RouteSeen]) -> tuple[Evidence, ...]:
 
 def _pairs(found: Found) -> tuple[tuple[str, str], ...]:
     """Each two GPUs once, however many ways between them are redirected."""
-    return tuple({frozenset((one.client, one.provider)): (one.client, one.provider) for _, one, _ in found}.values())
+    both = ((one.client, one.provider) for _, one, _ in found)
+    return tuple(dict.fromkeys((min(pair), max(pair)) for pair in both))
 
 
 def _told(pair: tuple[str, str], found: Found) -> str:
@@ -87,7 +88,6 @@ def _told(pair: tuple[str, str], found: Found) -> str:
     shown = next((f": {short[0].told}" for _, short in here if short), ", past the switch above both")
     verb = "redirects" if len(ports) == 1 else "redirect"
     return f"{' and '.join(ports)} {verb} peer traffic of {' and '.join(pair)} to the root complex{shown}"
-
 
 
 SIGNATURE = Signature(

@@ -6,6 +6,9 @@ counter (drivers/pci/pcie/aer.c; nvmlDeviceGetPcieReplayCounter). One now and th
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import CounterStep
 from dmaproof.triage import about, shortfall
@@ -37,7 +40,9 @@ def _match(case: Case) -> Finding | None:
     gpu = hit[0] if hit else None
     return Finding(
         confidence="certain" if len(kinds) > 1 or rates else "probable",
-        summary="; ".join((_told(case, found, gpu), *(rate.told for rate in rates[:1]))),
+        summary="; ".join(
+            (*(_told(case, signs, gpu) for gpu, signs in storms.items()), *(rate.told for rate in rates[:1]))
+        ),
         evidence=(*found, *(rate.evidence for rate in rates)),
         explains=(*found, *(rate.evidence for rate in shortfall.over(case, hit, "pcie"))),
         remedy=_remedy(case, gpu),
@@ -61,17 +66,35 @@ def _is_correctable(one: Evidence) -> bool:
 
 def _weight(found: tuple[Evidence, ...]) -> int:
     """The most that any one observer counted: the same error is in several counters and in the log."""
-    counts = [one.fact.step for one in found if isinstance(one.fact, CounterStep)]
     lines = sum(about.times(one) for one in found if one.kind == "aer")
-    return max((*counts, lines), default=0)
+    return max((*_counted(found).values(), lines), default=0)
+
+
+def _counted(found: tuple[Evidence, ...]) -> Counter[tuple[str, str, str]]:
+    """How far each counter went in the window, by device, counter and who read it: it may be read several times."""
+    went: Counter[tuple[str, str, str]] = Counter()
+    for one in found:
+        if isinstance(one.fact, CounterStep):
+            went[one.fact.bdf, one.fact.counter, one.source] += one.fact.step
+    return went
 
 
 def _told(case: Case, found: tuple[Evidence, ...], gpu: str | None) -> str:
-    which = sorted({one.fact.which for one in found if isinstance(one.fact, CounterStep) and one.fact.which})
-    named = sorted({one.event.event for one in found if one.event is not None and one.event.event})
-    what = ", ".join(dict.fromkeys((*which, *named))) or "replays"
     link = about.named([gpu, about.port_of(case.node, gpu)] if gpu else [about.device(one) for one in found])
-    return f"the PCIe link of {link} damages packets: {_weight(found)} correctable errors ({what})"
+    return f"the PCIe link of {link} damages packets: {', '.join(_numbers(found))}"
+
+
+def _numbers(found: tuple[Evidence, ...]) -> Iterator[str]:
+    """AER and the GPU's replay counter count apart: AER once an interrupt, the GPU every packet that was sent again."""
+    which = {one.fact.which for one in found if isinstance(one.fact, CounterStep) and one.fact.which}
+    named = {one.event.event for one in found if one.event is not None and one.event.event}
+    kinds = f" ({', '.join(sorted(which | named))})" if which | named else ""
+    went = _counted(found)
+    lines = sum(about.times(one) for one in found if one.kind == "aer")
+    if errors := sum(steps for (_, counter, _), steps in went.items() if counter == "aer-correctable") or lines:
+        yield f"{errors} correctable errors{kinds}"
+    if replays := sum(steps for (_, counter, _), steps in went.items() if counter == "pcie-replay"):
+        yield f"{replays} replays"
 
 
 def _remedy(case: Case, gpu: str | None) -> str:
