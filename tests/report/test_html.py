@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dmaproof.errors import ReportError
 from dmaproof.report.html import render, write_html
-from dmaproof.report.record import AnyLine
+from dmaproof.report.record import AnyLine, EvidenceLine
 from dmaproof.report.stream import Record, read
 from tests.report import records
 
@@ -104,6 +104,17 @@ def test_both_directions_and_the_like_are_told(tmp_path: Path) -> None:
     assert "1 test: gpu0 (0000:1b:00.0) wrote" in text
     assert text.count("the kernel suppressed 4000 lines (and 1 like it)") == 2  # its cause, and the section
     assert "4001" not in text
+
+
+def test_what_the_whole_run_could_not_see_is_told_once(tmp_path: Path) -> None:
+    units = records.failing(RIG)
+    spot = "config space beyond 64 bytes is unreadable"
+    spots = {"blind_spots": tuple(line.text for line in units[0] if isinstance(line, EvidenceLine))}
+    told = [[one.model_copy(update=spots if one.kind == "verdict" else {}) for one in unit] for unit in units]
+    built = page(tmp_path, told)
+    assert built.text.count(spot) == 1
+    assert built.text.count("what the whole run could not see") == 2, "each cause points to it"
+    assert {"href": "#blind"} in built.of("a")
 
 
 def test_what_happened_outside_of_tests_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dmaproof.report.record import AnyLine
+from dmaproof.report.record import AnyLine, EvidenceLine, VerdictLine
 from dmaproof.report.stream import read
 from dmaproof.report.summary import print_summary
 from tests.report import records
@@ -36,6 +36,37 @@ def test_a_failing_run(tmp_path: Path) -> None:
     assert "1 failed test without a verdict:" in lines
     assert "poisoned: 0000:df:00.0: probe failed: CUDA_ERROR_NO_DEVICE (100)" in lines
     assert lines[-1] == f"reports: {tmp_path} (record.jsonl)"
+
+
+def test_a_remedy_is_read_to_its_end(tmp_path: Path) -> None:
+    units = records.failing(RIG)
+    remedy = "Boot with iommu=pt. " * 30 + "Then run it again."
+    told = [
+        [line.model_copy(update={"remedy": remedy}) if isinstance(line, VerdictLine) else line for line in unit]
+        for unit in units
+    ]
+    assert f"  remedy: {remedy}\n" in said(tmp_path, told, width=2000)
+
+
+def test_what_the_whole_run_could_not_see_is_told_once(tmp_path: Path) -> None:
+    units = records.failing(RIG)
+    spot = next(line.text for line in units[0] if isinstance(line, EvidenceLine))
+    told = [
+        [
+            line.model_copy(update={"blind_spots": (*line.blind_spots, spot)})
+            if isinstance(line, VerdictLine)
+            else line
+            for line in unit
+        ]
+        for unit in units
+    ]
+    lines = said(tmp_path, told).splitlines()
+    assert [line for line in lines if spot in line] == [f"not seen in the whole run: {spot}"]
+    assert sum(line.startswith("  not seen: ") for line in lines) == 2, "those of a verdict stay with it"
+    (tmp_path / "healthy").mkdir()
+    assert "not seen" not in said(tmp_path / "healthy", records.healthy(RIG)), (
+        "a run without a failure has its report for that"
+    )
 
 
 def test_a_host_run_names_no_virtual_rig(tmp_path: Path) -> None:

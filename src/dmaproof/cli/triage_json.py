@@ -59,6 +59,7 @@ def _verdict(one: Judged, at: int) -> dict[str, Any]:
         "confidence": verdict.confidence,
         "summary": verdict.summary,
         "evidence": [told(each) for each in verdict.evidence],
+        "explains": [told(each) for each in verdict.explains if each.event is not None],
         "blind_spots": list(verdict.blind_spots),
         "remedy": verdict.remedy,
         "references": list(verdict.references),

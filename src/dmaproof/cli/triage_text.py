@@ -60,17 +60,22 @@ def _listed(events: Sequence[Evidence]) -> list[str]:
 
 
 def _verdict(verdict: Verdict) -> str:
-    shown = [f"  | {one_line(told(one))}" for one in verdict.evidence[:_MOST_EVIDENCE]]
-    left = len(verdict.evidence) - len(shown)
+    follow = [one for one in verdict.explains if one.event is not None]
     return "\n".join(
         [
             f"{verdict.signature} ({verdict.confidence}): {one_line(verdict.summary)}",
-            *shown,
-            *([f"  | and {left} more (--json lists all)"] if left else []),
+            *_few(verdict.evidence),
+            *(["  explains also:", *_few(follow)] if follow else []),
             f"  remedy: {verdict.remedy}",
             *([f"  see: {'; '.join(verdict.references)}"] if verdict.references else []),
         ]
     )
+
+
+def _few(evidence: Sequence[Evidence]) -> list[str]:
+    shown = [f"  | {one_line(told(one))}" for one in evidence[:_MOST_EVIDENCE]]
+    left = len(evidence) - len(shown)
+    return [*shown, *([f"  | and {left} more (--json lists all)"] if left else [])]
 
 
 def _timeline(judged: Sequence[Judged]) -> str:

@@ -134,7 +134,9 @@ def _missing(root: Path, error: OSError) -> str:
     """What is missing, and who could supply it."""
     reason = error.strerror or type(error).__name__
     if not (root / _INSTANCES).is_dir():
-        reason = "no tracefs at /sys/kernel/tracing; as root: mount -t tracefs nodev /sys/kernel/tracing"
+        reason = "no tracefs at /sys/kernel/tracing"
+        if root == Path("/"):  # elsewhere it is a model of a machine: there is nothing to mount
+            reason += "; as root: mount -t tracefs nodev /sys/kernel/tracing"
     elif isinstance(error, PermissionError):
         reason += "; run as root"
     return f"tracepoints are not read ({reason}); {NEVER}"

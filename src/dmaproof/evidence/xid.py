@@ -44,7 +44,8 @@ _CAUSE = re.compile(r" caused by previous Xid (?P<xid>\d{1,5})\s*$")
 _UNKNOWN = "<unknown>"
 # What the bodies of single Xids tell besides; their words are those of the driver and of GSP firmware.
 _NVLINK = re.compile(
-    r", (?:(?P<unit>[A-Z][A-Z0-9_]+) )?(?P<severity>Fatal|Nonfatal) [^,]{0,80}?\bLink (?P<link>\d{1,3})\b"
+    r", (?:(?P<unit>[A-Z][A-Z0-9_]{1,40}) {1,20})?(?P<severity>Fatal|Nonfatal) [^,]{0,80}?"
+    r"\bLink (?P<link>-1\b|\d{1,3}\b)"
 )
 _LINK_74 = re.compile(r"(?P<severity>[Ff]atal|[Nn]on-?fatal) error detected on link (?P<link>\d{1,3})")
 _ACTION = re.compile(
@@ -87,9 +88,8 @@ def _xid(match: re.Match[str], line: Line) -> Event:
 def _detailed(event: Event, number: int, body: str) -> Event:
     """``event`` with what the body of Xid ``number`` tells besides."""
     if number in _NVLINK_XIDS and (match := _NVLINK.search(body)):
-        return replace(
-            event, event=match["unit"], severity=_severity(match["severity"]), engine=f"link {int(match['link'])}"
-        )
+        link = None if match["link"] == "-1" else f"link {int(match['link'])}"  # -1: of no single link
+        return replace(event, event=match["unit"], severity=_severity(match["severity"]), engine=link)
     if number == 74 and (match := _LINK_74.search(body)):
         return replace(event, severity=_severity(match["severity"]), engine=f"link {int(match['link'])}")
     if number == 154 and (match := _ACTION.search(body)):

@@ -10,6 +10,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
+from dmaproof.report import notes
 from dmaproof.report.loaded import Record
 from dmaproof.report.record import DeviceLine, Outcome, TestLine, VerdictLine
 from dmaproof.report.seen import Seen, seen
@@ -32,10 +33,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """All findings of one signature, the surest first."""
+    """All findings of one signature, the surest first. ``run_blind`` is what the whole run could not see."""
 
     signature: str
     findings: tuple[Finding, ...]
+    run_blind: frozenset[str] = frozenset()
 
     @property
     def tests(self) -> tuple[str, ...]:
@@ -57,7 +59,9 @@ class Cause:
 
     @property
     def blind_spots(self) -> list[Alike]:
-        return alike(_each(finding.verdict.blind_spots for finding in self.findings))
+        """Those of these findings; what the whole run could not see is told once, of the run."""
+        spots = _each(finding.verdict.blind_spots for finding in self.findings)
+        return alike(spot for spot in spots if spot not in self.run_blind)
 
     @property
     def remedies(self) -> tuple[str, ...]:
@@ -82,8 +86,9 @@ def causes(record: Record) -> list[Cause]:
     for test in record.by_test.values():
         for verdict in test.verdicts:
             found.setdefault(verdict.signature, []).append(Finding(verdict, seen(verdict.evidence, test.evidence)))
+    blind = frozenset(notes.run_blind(record))
     named = [
-        Cause(signature, tuple(sorted(findings, key=lambda one: _rank(one.verdict.confidence))))
+        Cause(signature, tuple(sorted(findings, key=lambda one: _rank(one.verdict.confidence))), blind)
         for signature, findings in found.items()
     ]
     return sorted(named, key=_weight)

@@ -41,6 +41,13 @@ def rig_notes(record: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.text for line in record.evidence if line.test is None and line.what == "rig-note"))
 
 
+def run_blind(record: Record) -> tuple[str, ...]:
+    """What the whole run could not see, whatever the test."""
+    return tuple(
+        dict.fromkeys(line.text for line in record.evidence if line.test is None and line.what == "blind-spot")
+    )
+
+
 def blind_spots(record: Record) -> list[Alike]:
     """What could not be seen, by the run and by its verdicts; what is said most often comes first."""
     said = [line.text for line in record.evidence if line.what in ("blind-spot", "records-lost")]

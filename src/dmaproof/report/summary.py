@@ -9,9 +9,10 @@ from rich.text import Text
 
 from dmaproof.report import findings, notes
 from dmaproof.report.loaded import Record
-from dmaproof.report.text import clipped, counted, duration, printable
+from dmaproof.report.text import alike, clipped, counted, duration, printable
 
 _CAUSES, _SUMMARIES, _LINES, _TESTS, _SLOWEST, _CHARS = 10, 6, 4, 5, 3, 400
+_REMEDY_CHARS = 1500  # what to do is read to its end: it is told once for a cause
 _STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "skipped": "yellow"}
 _REPORTS = ("report.html", "junit.xml", "record.jsonl", "evidence")
 
@@ -43,8 +44,8 @@ def _lines(record: Record) -> Iterator[tuple[Text, int]]:
     yield from _reports(record)
 
 
-def _text(words: str, style: str = "") -> Text:
-    return Text(clipped(printable(words), _CHARS), style=style, overflow="fold")
+def _text(words: str, style: str = "", length: int = _CHARS) -> Text:
+    return Text(clipped(printable(words), length), style=style, overflow="fold")
 
 
 def _banners(record: Record) -> Iterator[tuple[Text, int]]:
@@ -80,11 +81,13 @@ def _causes(record: Record) -> Iterator[tuple[Text, int]]:
         for seen in cause.findings[0].seen[:_LINES]:
             yield _text(f"{seen.after(3)} {seen.text}".lstrip(), "dim"), 4
         for remedy in cause.remedies[:1]:
-            yield _text(f"remedy: {remedy}"), 2
+            yield _text(f"remedy: {remedy}", length=_REMEDY_CHARS), 2
         for spot in cause.blind_spots[:_LINES]:
             yield _text(f"not seen: {spot.text}").append(spot.more), 2
     if len(causes) > _CAUSES:
         yield _text(f"and {counted(len(causes) - _CAUSES, 'more cause')}"), 0
+    for spot in alike(notes.run_blind(record))[: _LINES if causes else 0]:
+        yield _text(f"not seen in the whole run: {spot.text}").append(spot.more), 0
 
 
 def _summaries(cause: findings.Cause) -> Iterator[tuple[Text, int]]:

@@ -35,6 +35,12 @@ def times(one: Evidence) -> int:
     return one.fact.count if isinstance(one.fact, Storm) else 1
 
 
+def last_s(one: Evidence) -> float:
+    """When it was seen last, on the clock of its ``time_s``."""
+    storm = one.fact
+    return one.time_s + (storm.last_s - storm.first_s if isinstance(storm, Storm) else 0.0)
+
+
 def told(one: Evidence) -> str:
     """Its text; of a storm also how often, for how long, and over which addresses."""
     storm = one.fact

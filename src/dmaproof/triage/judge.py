@@ -75,7 +75,13 @@ def _verdict(case: Case, signature: Signature, finding: Finding) -> Verdict:
         blind_spots=finding.blind_spots,
         remedy=_addressed(case, finding.summary, finding.remedy or signature.remedy),
         references=signature.references,
+        explains=_besides(finding),
     )
+
+
+def _besides(finding: Finding) -> tuple[Evidence, ...]:
+    shown = {id(one) for one in finding.evidence}
+    return tuple({id(one): one for one in finding.explains if id(one) not in shown}.values())
 
 
 def _addressed(case: Case, summary: str, remedy: str) -> str:

@@ -10,6 +10,7 @@ from dmaproof.triage import shortfall, xids
 from dmaproof.triage.verdict import Case
 from dmaproof.triage.xids import Xid
 
+SOME_LINK = "a link"
 _LINK = re.compile(r"link \d+")
 
 
@@ -25,7 +26,7 @@ def is_nonfatal(xid: Xid) -> bool:
 def link_of(xid: Xid) -> str:
     """``link 14``, ``a link`` where the line does not say."""
     engine = xid.event.engine if xid.event is not None else None
-    return engine if engine is not None and _LINK.fullmatch(engine) else "a link"
+    return engine if engine is not None and _LINK.fullmatch(engine) else SOME_LINK
 
 
 def counters(case: Case, gpu: str | None) -> tuple[Evidence, ...]:

@@ -106,16 +106,19 @@ def conclude(case: Case) -> tuple[Verdict, ...]:
 
 
 def unexplained(case: Case, verdicts: Iterable[Verdict]) -> tuple[Evidence, ...]:
-    """The events that no verdict but ``unattributed`` rests on, in the log's order.
+    """The events that no verdict but ``unattributed`` rests on or explains, in the log's order.
 
     Beside a verdict, lines that only accompany faults are left out: they are its blind spots.
     """
-    explained = {one.text for verdict in verdicts if verdict.signature != unattributed.ID for one in verdict.evidence}
+    named = [verdict for verdict in verdicts if verdict.signature != unattributed.ID]
+    explained = {one.text for verdict in named for one in verdict.evidence}
+    follow = {id(one) for verdict in named for one in verdict.explains}
     return tuple(
         one
         for one in case.evidence
         if one.event is not None
         and one.text not in explained
+        and id(one) not in follow
         and not (explained and one.kind in _CONTEXT)
         and not is_foreign(one)
     )

@@ -62,7 +62,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One named cause. ``blind_spots`` is what could not be seen, ``remedy`` what to do next."""
+    """One named cause. ``blind_spots`` is what could not be seen, ``remedy`` what to do next. ``explains`` is what
+    follows from the cause besides ``evidence``."""
 
     signature: str
     confidence: Confidence
@@ -71,3 +72,4 @@ class Verdict:
     blind_spots: tuple[str, ...]
     remedy: str
     references: tuple[str, ...] = ()
+    explains: tuple[Evidence, ...] = ()

@@ -113,6 +113,14 @@ def is_own(case: Case, xid: Xid) -> bool | None:
     return xid.pid in case.pids
 
 
+def who(xid: Xid) -> str:
+    """``process 4711 (python3)``, as far as the line says."""
+    if xid.pid is None:
+        return "a process"
+    name = xid.event.process if xid.event is not None else None
+    return f"process {xid.pid} ({name})" if name is not None else f"process {xid.pid}"
+
+
 def in_own_memory(case: Case, xid: Xid) -> bool:
     va = xid.event.va if xid.event is not None else None
     return va is not None and any(allocation.holds(va) for allocation in case.allocations)
@@ -127,12 +135,21 @@ def after(case: Case, first: Xid, *numbers: int) -> tuple[Evidence, ...]:
     return tuple(
         one
         for xid in of((*case.session, *case.evidence), *numbers)
-        if xid.bdf == first.bdf and xid.sightings != first.sightings and is_with_or_after(xid.first, first.first)
+        if xid.bdf == first.bdf
+        and xid.sightings != first.sightings
+        and _is_with_or_after(xid.first, first.first)
+        and _may_meet(xid, first)
         for one in xid.sightings
     )
 
 
-def is_with_or_after(one: Evidence, first: Evidence) -> bool:
+def _may_meet(xid: Xid, first: Xid) -> bool:
+    """Instances of a GPU (MIG) are kept apart: one's error makes no victims in another."""
+    ends = [one.event.gpu_instance for one in (xid, first) if one.event is not None and xid.number in VICTIMS]
+    return None in ends or len(set(ends)) < 2
+
+
+def _is_with_or_after(one: Evidence, first: Evidence) -> bool:
     return first.time_s - one.time_s <= _SAME_S + slack_s(one, first)
 
 

@@ -27,7 +27,7 @@ def _match(case: Case) -> Finding | None:
         return None
     return Finding(
         confidence=_confidence(case, found),
-        summary="; ".join(dict.fromkeys(_told(xid) for xid in found)),
+        summary="; ".join((*dict.fromkeys(_told(xid) for xid in found), "nothing else explains it")),
         evidence=xids.sightings(found),
         explains=tuple(one for xid in found for one in _own_removals(case, xid)),
     )
@@ -40,7 +40,13 @@ def _is_the_programs(case: Case, xid: Xid) -> bool:
 
 
 def _own_removals(case: Case, xid: Xid) -> tuple[Evidence, ...]:
-    return xids.after(case, xid, *_NUMBERS)
+    """The same fault told again, and channels of the program that are removed with the one that faulted."""
+    removed = [
+        one
+        for one in xids.after(case, xid, xids.PREEMPTIVE_REMOVAL)
+        if xid.pid is not None and one.event is not None and one.event.pid == xid.pid
+    ]
+    return (*xids.after(case, xid, *_NUMBERS), *removed)
 
 
 def _confidence(case: Case, found: list[Xid]) -> Confidence:
@@ -51,13 +57,19 @@ def _confidence(case: Case, found: list[Xid]) -> Confidence:
 
 
 def _told(xid: Xid) -> str:
-    event = xid.event
-    who = f"process {event.pid} ({event.process})" if event is not None and event.pid is not None else "a process"
-    at = f" at {event.va:#x}" if event is not None and event.va is not None else ""
-    what = {xids.MMU_FAULT: "an address that is not mapped"}.get(xid.number, "an exception in its kernel")
+    at = f" at {xid.event.va:#x}" if xid.event is not None and xid.event.va is not None else ""
+    return f"{xids.who(xid)} on {about.named([xid.bdf])} {_met(xid)}{at} (Xid {xid.number})"
+
+
+def _met(xid: Xid) -> str:
+    """Fault types are those of the MMU: only an entry that is not there means an address that is not mapped."""
     if xid.number == xids.RESET_CHANNEL:
-        what = "a channel that stopped"
-    return f"{who} on {about.named([xid.bdf])} met {what}{at} (Xid {xid.number}), and nothing else was wrong"
+        return "had a channel stopped"
+    if xid.number != xids.MMU_FAULT:
+        return "met an exception in its kernel"
+    kind = xid.event.fault_type if xid.event is not None else None
+    unmapped = kind is not None and kind.startswith(("FAULT_PDE", "FAULT_PTE"))
+    return "met an address that is not mapped" if unmapped else f"met an MMU fault ({kind or 'of an unknown type'})"
 
 
 SIGNATURE = Signature(

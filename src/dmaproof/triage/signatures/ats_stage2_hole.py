@@ -2,7 +2,7 @@
 
 What defines it (revert of "vfio/listener: Skip DMA mapping for VFIO-owned RAM-device regions" in NVIDIA's QEMU): CUDA
 tests without ATS pass; UVM-ATS livelocks with no IOMMU line at all; when the process is killed the driver cancels the
-fault and logs Xid 31, FAULT_PTE ACCESS_TYPE_VIRT_WRITE (_READ where a read met the hole), in its own memory.
+fault and logs Xid 31, FAULT_PTE ACCESS_TYPE_VIRT_WRITE (_READ or _ATOMIC as the access was), in its own memory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _is_cancelled(xid: Xid) -> bool:
     return (
         event is not None
         and event.fault_type == "FAULT_PTE"
-        and event.access_type in ("ACCESS_TYPE_VIRT_WRITE", "ACCESS_TYPE_VIRT_READ")
+        and (event.access_type or "").startswith("ACCESS_TYPE_VIRT_")
     )
 
 

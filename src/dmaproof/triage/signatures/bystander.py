@@ -50,14 +50,11 @@ def _culprit(case: Case, victim: Xid) -> Xid | None:
 
 
 def _told(victim: Xid, culprit: Xid | None) -> str:
-    event = victim.event
-    who = f"process {event.pid} ({event.process})" if event is not None and event.pid is not None else "a process"
-    cause = event.caused_by if event is not None else None
-    if culprit is not None and culprit.event is not None:
-        by = f"process {culprit.pid} ({culprit.event.process}) faulted there (Xid {culprit.number})"
-    else:
-        by = f"an earlier Xid {cause}, which was not seen with another process's name"
-    return f"{who} on {about.named([victim.bdf])} was a bystander: its channel was removed because {by}"
+    cause = victim.event.caused_by if victim.event is not None else None
+    why = f"after an earlier Xid {cause}, as the line says"
+    if culprit is not None:
+        why = f"because {xids.who(culprit)} faulted there (Xid {culprit.number})"
+    return f"{xids.who(victim)} on {about.named([victim.bdf])} was a bystander: its channel was removed {why}"
 
 
 SIGNATURE = Signature(

@@ -13,6 +13,7 @@ _OF_THE_LOST = (
     "xid", "xid-event", "nvml-event", "device-lost", "config-space", "gpu-health", "link-state", "nvlink-state",
     "counter-step", "aer",
 )  # fmt: skip
+_DYING_S = 60.0
 _OWN_STORY = (xids.DOUBLE_BIT, xids.CONTAINED, xids.UNCONTAINED, xids.REMAPPED, xids.REMAP_FAILED)
 _REMEDY = (
     "Drain the machine and power it off fully (a warm reset seldom brings the GPU back); then check its power, riser "
@@ -33,8 +34,12 @@ def _match(case: Case) -> Finding | None:
         confidence="certain" if len(kinds - {"xid-event"}) > 1 or "config-space" in kinds else "probable",
         summary=f"{about.named(gone)} fell off the bus" + ("" if now else " earlier in this run"),
         evidence=tuple(now + before),
-        explains=tuple(one for bdf in gone for one in aftermath(case, bdf, (*before, *now)[0])),
+        explains=tuple(one for bdf in gone for one in aftermath(case, bdf, _first(case, bdf, (*before, *now)))),
     )
+
+
+def _first(case: Case, bdf: str | None, signs: tuple[Evidence, ...]) -> Evidence:
+    return next(one for one in signs if bdf in _gpus(case, one))
 
 
 def _losses(evidence: Iterable[Evidence]) -> Iterable[Evidence]:
@@ -61,13 +66,17 @@ def is_lost_space(one: Evidence) -> bool:
 
 
 def aftermath(case: Case, bdf: str | None, first: Evidence) -> tuple[Evidence, ...]:
-    """What is said of a GPU, and of its port, once it is gone. Errors of its memory before then are another story."""
+    """What is said of a GPU, and of its port, once it is gone or about to be: the driver knows of a loss only after
+    calls that nobody answered. Errors of its memory, and what was over before then, are another story."""
     ends = {bdf, about.port_of(case.node, bdf)} - {None} if bdf is not None else set()
     since = [one for one in case.session if about.follows(one, first)]
     return tuple(
         one
         for one in (*since, *case.evidence)
-        if one.kind in _OF_THE_LOST and about.device(one) in ends and xids.number(one) not in _OWN_STORY
+        if about.last_s(one) >= first.time_s - _DYING_S - about.slack_s(one, first)
+        and one.kind in _OF_THE_LOST
+        and about.device(one) in ends
+        and xids.number(one) not in _OWN_STORY
     )
 
 

@@ -51,7 +51,9 @@ def _explained(case: Case, xid: Xid) -> tuple[Evidence, ...]:
 
 
 def _told(xid: Xid) -> str:
-    return f"NVLink {nvlink.link_of(xid)} of {about.named([xid.bdf])} had a fatal error (Xid {xid.number}) and is down"
+    link = nvlink.link_of(xid)
+    which = "an NVLink" if link == nvlink.SOME_LINK else f"NVLink {link}"
+    return f"{which} of {about.named([xid.bdf])} had a fatal error (Xid {xid.number}) and is down"
 
 
 SIGNATURE = Signature(

@@ -18,6 +18,13 @@ _REMEDY = (
     "in that bank: ask for exchange (RMA)."
 )
 
+_PAGE = "Page Retirement"
+_REMEDY_OF_PAGES = (
+    "Reset the GPU with nothing using it (`nvidia-smi --gpu-reset -i <GPU>`), load the driver anew, or reboot, then "
+    "`nvidia-smi -q -d PAGE_RETIREMENT -i <GPU>`: Pending Page Blacklist must be No. If a page could not be retired "
+    "(Xid 64), or the list nears its 64 pages, ask for exchange (RMA)."
+)
+
 
 def _match(case: Case) -> Finding | None:
     """A state of the whole session, said once when it came to be. It neither hangs nor slows anything."""
@@ -31,12 +38,25 @@ def _match(case: Case) -> Finding | None:
     if not gpus:
         return None
     failed = any(seen.remap_failed for _, seen in states) or any(xid.number == xids.REMAP_FAILED for xid in marked)
+    if not states and all(_PAGE in xid.text for xid in marked):
+        return _retired(gpus, lines, failed=failed)
     what = "could not be remapped" if failed else "is marked for remapping, which a reset of the GPU carries out"
     return Finding(
         confidence="certain" if states and lines else "probable",
         summary=f"a memory row of {about.named(gpus)} {what}",
         evidence=(*(one for one, _ in states), *lines),
         explains=_asked_for(case, gpus),
+    )
+
+
+def _retired(gpus: set[str | None], lines: tuple[Evidence, ...], *, failed: bool) -> Finding:
+    """GPUs before Ampere have no spare rows: the driver leaves the page out when it starts the GPU next."""
+    what = "could not be retired" if failed else "is retired from the next reset of the GPU or load of the driver on"
+    return Finding(
+        confidence="probable",
+        summary=f"a memory page of {about.named(gpus)} {what}",
+        evidence=lines,
+        remedy=_REMEDY_OF_PAGES,
     )
 
 
