@@ -110,7 +110,7 @@ def rigs(draw: st.DrawFn) -> Rig:
     return Rig.model_validate(
         {
             "name": draw(WORDS),
-            "kind": draw(st.sampled_from(["host", "virtual", "lab"])),
+            "kind": draw(st.sampled_from(["host", "virtual"])),
             "description": draw(st.text()),
             "deadline": {"workload_s": draw(st.floats(min_value=0.01, max_value=86400))},
             "node": {draw(WORDS): node},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -13,15 +14,22 @@ from pydantic import BaseModel, ValidationError
 
 from dmaproof.errors import RigError
 from dmaproof.nearest import did_you_mean
-from dmaproof.rig.model import Gpu, Node, Rig
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import NAMED, Node, Rig
 
 _PROFILES = resources.files("dmaproof.rig") / "profiles"
 
 
 def profile_ids() -> list[str]:
     """The ids of the profiles that come with dmaproof, such as ``virtual:hgx-h100``."""
-    tables = (tomllib.loads(entry.read_text()) for entry in _PROFILES.iterdir() if entry.name.endswith(".toml"))
-    return sorted(f"{table['kind']}:{table['name']}" for table in tables)
+    return sorted(_profiles())
+
+
+@functools.cache
+def _profiles() -> Mapping[str, str]:
+    """The text of every profile, by id."""
+    texts = [entry.read_text() for entry in _PROFILES.iterdir() if entry.name.endswith(".toml")]
+    return {"{kind}:{name}".format_map(tomllib.loads(text)): text for text in texts}
 
 
 def load(word: str) -> Rig:
@@ -32,8 +40,7 @@ def load(word: str) -> Rig:
     if word.endswith(".toml") or "/" in word or _is_file(word):
         return parse(_read(Path(word)), word)
     if word in profile_ids():
-        name = word.partition(":")[2]
-        return parse((_PROFILES / f"{name}.toml").read_text(), f"{word} (profile)")
+        return parse(_profiles()[word], f"{word} (profile)")
     words = [*profile_ids(), "auto", "host"]
     raise RigError(f"unknown rig {word!r}: {did_you_mean(word, words)} (or the path of a rig file ending in .toml)")
 
@@ -93,7 +100,7 @@ def _extended(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     base_id = table["extends"]
     if base_id not in profile_ids():
         raise RigError(f"{where}: extends: unknown profile {base_id!r}: {did_you_mean(str(base_id), profile_ids())}")
-    base = tomllib.loads((_PROFILES / f"{base_id.partition(':')[2]}.toml").read_text())
+    base = tomllib.loads(_profiles()[base_id])
     return merge(_extended(base, base_id), own)
 
 
@@ -124,7 +131,7 @@ def dump(rig: Rig) -> str:
     """``rig`` as TOML that ``parse`` reads back equal."""
     table = rig.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     for node in table["node"].values():
-        for named in (node, *node.get("gpu", {}).values(), *node.get("switch", {}).values()):
+        for named in (node, *(part for kind in NAMED for part in node.get(kind, {}).values())):
             named.pop("name", None)  # the table's key says it
     return tomli_w.dumps(table)
 

@@ -12,7 +12,8 @@ from dmaproof.evidence.nvml_query import Unanswered
 from dmaproof.pci import iommu, sysfs
 from dmaproof.rig.archive import MANIFEST
 from dmaproof.rig.discover import Discovery, describe
-from dmaproof.rig.model import HOST, Gpu, Rig
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import HOST, Rig
 from dmaproof.rig.owner import GPUS
 
 NAME = "saved"

@@ -14,7 +14,8 @@ from dmaproof.evidence.fact import (
     NvlinkState,
     Storm,
 )
-from dmaproof.rig.model import Gpu, Node
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import Node
 from dmaproof.triage.verdict import Case
 
 _OF_ONE_DEVICE = (AddressingSeen, BarConflict, CounterStep, GpuHealth, LinkState, NvlinkState)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dmaproof.evidence.decode import decode_whole
+from dmaproof.rig.hardware import Iommu
 from dmaproof.rig.load import load
-from dmaproof.rig.model import Iommu, Node
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.fault_reports import families, reporter
 from dmaproof.virtual.machine.iommu import Fault
 from dmaproof.virtual.machine.kmsg import KernelLog

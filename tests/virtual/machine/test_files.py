@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dmaproof.rig.hardware import Iommu
 from dmaproof.rig.load import load, profile_ids
-from dmaproof.rig.model import Iommu
 from dmaproof.virtual.machine.config_space import config_space
 from dmaproof.virtual.machine.topology import functions
 

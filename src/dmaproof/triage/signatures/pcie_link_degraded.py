@@ -10,7 +10,7 @@ import re
 
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import LinkState
-from dmaproof.rig.model import Gpu
+from dmaproof.rig.hardware import Gpu
 from dmaproof.triage import about, shortfall
 from dmaproof.triage.shortfall import Rate
 from dmaproof.triage.signature import Finding, Signature

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dmaproof.rig.model import HOST, Gpu, Node, Path
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import HOST, Node, Path
 from dmaproof.virtual.driver.clock import Resource
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.streams import Scheduler, Stream

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator
 
 from dmaproof.bdf import parse
 from dmaproof.errors import UsageError
-from dmaproof.rig.model import Gpu, Node
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine import products
 from dmaproof.virtual.machine.products import Identity
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dmaproof.rig.model import Bar, Gpu, PcieLink
+from dmaproof.rig.hardware import Bar, Gpu, PcieLink
 from dmaproof.virtual.machine import acs
 from dmaproof.virtual.machine.products import Identity
 from dmaproof.virtual.machine.topology import Function

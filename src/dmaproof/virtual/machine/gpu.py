@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dmaproof.rig.model import Gpu
+from dmaproof.rig.hardware import Gpu
 from dmaproof.virtual.machine.link import Link
 from dmaproof.virtual.machine.nvlink import Nvlinks
 from dmaproof.virtual.machine.uvm import BottomHalf, FaultBuffer

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dmaproof.rig.hardware import Gpu
 from dmaproof.rig.model import HOST as HOST_NAME
-from dmaproof.rig.model import Addressing, Gpu, Node, Path
+from dmaproof.rig.model import Addressing, Node, Path
 from dmaproof.virtual.machine import bus, dpc, paging, trouble, work
 from dmaproof.virtual.machine.fabric import Fabric
 from dmaproof.virtual.machine.fault_reports import FaultReporter, reporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dmaproof.rig.model import Gpu
+from dmaproof.rig.hardware import Gpu
 from dmaproof.virtual.machine.fabric import Fabric
 from dmaproof.virtual.machine.gpu import MAILBOX_OFFSET
 from dmaproof.virtual.machine.iommu import PAGE_NBYTES, Iommu

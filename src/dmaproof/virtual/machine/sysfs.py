@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmaproof.rig.model import Gpu, Node, PcieLink
+from dmaproof.rig.hardware import Gpu, PcieLink
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.aer import Errors
 from dmaproof.virtual.machine.config_space import GONE, config_space, is_64_bit, link_down, windows
 from dmaproof.virtual.machine.link import speed

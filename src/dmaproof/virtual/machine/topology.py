@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dmaproof.rig.model import Gpu, Node, PcieLink, Switch
+from dmaproof.rig.hardware import Gpu, PcieLink, Switch
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine import acs, products
 from dmaproof.virtual.machine.products import Identity
 

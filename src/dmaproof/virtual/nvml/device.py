@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import POINTER, Structure, c_char, c_int, c_uint, c_ulonglong, c_void_p
 from typing import Any, ClassVar
 
-from dmaproof.rig.model import Gpu
+from dmaproof.rig.hardware import Gpu
 from dmaproof.virtual.machine import products
 from dmaproof.virtual.nvml.codes import Code, NvmlError
 from dmaproof.virtual.nvml.registry import nvml

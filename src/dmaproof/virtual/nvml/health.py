@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, c_int, c_longlong, c_uint, c_ulonglong, c
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from dmaproof.rig.model import Gpu
+from dmaproof.rig.hardware import Gpu
 from dmaproof.virtual.nvml.codes import Code, NvmlError
 from dmaproof.virtual.nvml.registry import nvml
 from dmaproof.virtual.nvml.session import declared, gpu_of, put, session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import POINTER, c_uint, c_void_p
 from typing import Any
 
-from dmaproof.rig.model import Gpu
+from dmaproof.rig.hardware import Gpu
 from dmaproof.virtual.nvml.codes import Code, NvmlError
 from dmaproof.virtual.nvml.registry import nvml
 from dmaproof.virtual.nvml.session import gpu_of, put, session

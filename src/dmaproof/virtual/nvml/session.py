@@ -8,7 +8,8 @@ from ctypes import c_uint
 from dataclasses import dataclass
 from typing import Any
 
-from dmaproof.rig.model import Gpu, Node
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.nvml.codes import Code, NvmlError
 from dmaproof.virtual.nvml.link import Link

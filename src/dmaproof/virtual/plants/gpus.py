@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dmaproof.rig.model import Gpu, Node
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.plants.chance import Chance

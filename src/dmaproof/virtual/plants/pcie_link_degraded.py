@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from dmaproof.rig.model import Gpu, Node, PcieLink
+from dmaproof.rig.hardware import Gpu, PcieLink
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.link import rate_Mbps
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.plants.chance import Chance

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from dmaproof.rig.model import Gpu, Node
+from dmaproof.rig.hardware import Gpu
+from dmaproof.rig.model import Node
 from dmaproof.virtual.machine import acs
 from dmaproof.virtual.machine.fault_reports import families
 from dmaproof.virtual.plants.chance import Chance

@@ -1,0 +1,154 @@
+"""From a lab node's claims to QEMU's arguments: pure, so that what a rig means can be read and compared.
+
+Every device gets an address of its own, from the rig or from here, so that it does not matter what else is put on the
+bus. The bus numbers behind the ports are the firmware's to give, not QEMU's: dmaproof.rig.lab holds the rig to those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from dmaproof.rig.hardware import Endpoint, Qemu, Switch
+from dmaproof.rig.lab import MIB, RootPort, device_of, root_bus_of, root_ports
+from dmaproof.rig.model import Node
+
+_IOMMU_SLOT = 0x1E
+_KINDS = {
+    "edu": ("edu", "dma_mask=0xffffffffffffffff"),  # its own mask is 28 bits (hw/misc/edu.c)
+    "nvme": ("nvme",),
+    "igb": ("igb", "romfile="),  # nobody boots from it, and the ROM may not be there
+    "iommu-testdev": ("iommu-testdev",),
+}
+_DRIVE = "driver=null-co,size=64M,read-zeroes=on,snapshot=on"
+"""A drive that keeps what is written, in a temporary file that QEMU unlinks as it opens it (block.c,
+bdrv_append_temp_snapshot): nothing stays, whatever becomes of QEMU."""
+_MACHINES = {"x86_64": "q35,kernel-irqchip=split", "aarch64": "virt,gic-version=3"}
+"""Interrupt remapping wants the split irqchip (hw/i386/intel_iommu.c), the SMMU's MSIs a GICv3 with its ITS."""
+_CPUS = {"x86_64": None, "aarch64": "cortex-a57"}
+"""What virt has when told nothing is a CPU of 32 bits."""
+_IOMMUS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "vtd": ("intel-iommu", {"intremap": "on", "device-iotlb": "on", "aw-bits": "48"}),
+    "amdvi": ("amd-iommu", {"pci-id": "amdvi", "intremap": "on", "device-iotlb": "on", "dma-remap": "on"}),
+    "virtio-iommu": ("virtio-iommu-pci", {"addr": f"{_IOMMU_SLOT:02x}"}),
+    "smmuv3": ("arm-smmuv3", {"primary-bus": "pcie.0"}),
+}
+_PARAMETERS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("vtd", "translated"): ("intel_iommu=on", "iommu.passthrough=0"),
+    ("vtd", "passthrough"): ("intel_iommu=on", "iommu=pt"),
+    ("vtd", "unknown"): ("intel_iommu=on",),
+}
+
+
+def arguments(node: Node) -> tuple[str, ...]:
+    """QEMU's options for the machine, its memory, IOMMU, ports, switches and endpoints; the rest is the caller's.
+
+    A port's id is ``port-00-10.0``, a switch's ``switch-NAME``, an endpoint's ``endpoint-NAME``.
+    """
+    return tuple(_arguments(node))
+
+
+def kernel_parameters(node: Node) -> tuple[str, ...]:
+    """The words of the kernel's command line that ``node.iommu`` stands for; ``node.parameters`` come beside them."""
+    by_domain = {"translated": ("iommu.passthrough=0",), "passthrough": ("iommu.passthrough=1",)}
+    family, domain = node.iommu.family, node.iommu.domain
+    return _PARAMETERS.get((family, domain), by_domain.get(domain, ()))
+
+
+def _arguments(node: Node) -> Iterator[str]:
+    qemu = node.qemu or Qemu()
+    ports = root_ports(node.switch.values(), node.endpoints)
+    yield from _machine(node, qemu)
+    yield from _memory(qemu, 1 + max((one.numa_node or 0 for one in node.endpoints), default=0))
+    yield from _devices(_iommu(node, qemu), _expanders(node, ports), _ports(qemu, ports))
+    for one in node.endpoints:
+        yield from _endpoint(one)
+
+
+def _devices(*groups: Iterable[str]) -> Iterator[str]:
+    for group in groups:
+        for device in group:
+            yield from ("-device", device)
+
+
+def _machine(node: Node, qemu: Qemu) -> Iterator[str]:
+    machine = _MACHINES[qemu.arch]
+    plain_smmu = node.iommu.family == "smmuv3" and not qemu.iommu_options
+    yield from ("-machine", f"{machine},iommu=smmuv3" if plain_smmu else machine)
+    cpu = qemu.cpu or _CPUS[qemu.arch]
+    if cpu is not None:
+        yield from ("-cpu", cpu)
+    yield from ("-smp", str(qemu.cpus))
+
+
+def _memory(qemu: Qemu, numa_nodes: int) -> Iterator[str]:
+    """Memory and CPUs spread over the NUMA nodes, the first getting what does not divide."""
+    total = qemu.memory_nbytes // MIB
+    yield from ("-m", f"{total}M")
+    if numa_nodes == 1:
+        return
+    for number in range(numa_nodes):
+        size = total // numa_nodes + (total % numa_nodes if number == 0 else 0)
+        yield from ("-object", f"memory-backend-memfd,id=numa{number},size={size}M,share=on")
+        cpus = [f"cpus={cpu}" for cpu in range(qemu.cpus) if cpu * numa_nodes // qemu.cpus == number]
+        yield from ("-numa", ",".join(["node", f"nodeid={number}", *cpus, f"memdev=numa{number}"]))
+
+
+def _iommu(node: Node, qemu: Qemu) -> Iterator[str]:
+    """Before all that it stands over: iommu-testdev and virtio-iommu look for it, or at the bus, as they come up."""
+    family = node.iommu.family
+    if family == "none" or (family == "smmuv3" and not qemu.iommu_options):
+        return
+    if family == "amdvi":
+        yield f"AMDVI-PCI,id=amdvi,addr={_IOMMU_SLOT:02x}"
+    device, defaults = _IOMMUS[family]
+    options = {**defaults, **dict(option.split("=", 1) for option in qemu.iommu_options)}
+    yield ",".join([device, *(f"{key}={value}" for key, value in options.items())])
+
+
+def _expanders(node: Node, ports: Iterable[RootPort]) -> Iterator[str]:
+    """Root buses other than 0. Their bridges stand on bus 0, where no port of the rig does."""
+    taken = {_IOMMU_SLOT} | {device_of(port.bdf) for port in ports if port.bus == 0}
+    slots = (slot for slot in range(_IOMMU_SLOT, 0, -1) if slot not in taken)
+    numa = {root_bus_of(one, node.switch.values()): one.numa_node for one in node.endpoints}
+    for bus in sorted({port.bus for port in ports} - {0}):
+        at = f"pxb-pcie,id={_root(bus)},bus=pcie.0,addr={next(slots):02x},bus_nr={bus}"
+        yield at if numa.get(bus) is None else f"{at},numa_node={numa[bus]}"
+
+
+def _root(bus: int) -> str:
+    return f"root-{bus:02x}" if bus else "pcie.0"
+
+
+def _id(bdf: str) -> str:
+    """QEMU's ids have no colons."""
+    return f"port-{bdf[5:].replace(':', '-')}"
+
+
+def _ports(qemu: Qemu, ports: Iterable[RootPort]) -> Iterator[str]:
+    chassis = 0  # a port's slot number must be the only one in its chassis (hw/pci/pcie_port.c)
+    for port in ports:
+        chassis += 1
+        model = "ioh3420" if port.bdf in qemu.no_acs else "pcie-root-port"  # QEMU's one root port without ACS
+        yield f"{model},id={_id(port.bdf)},bus={_root(port.bus)},addr={device_of(port.bdf):02x},chassis={chassis}"
+        if port.switch is not None:
+            yield from _switch(port.switch, chassis)
+            chassis += len(port.switch.downstream)
+
+
+def _switch(switch: Switch, chassis: int) -> Iterator[str]:
+    upstream = f"switch-{switch.name}"
+    yield f"x3130-upstream,id={upstream},bus={_id(switch.port)},addr=00"
+    for number, port in enumerate(sorted(switch.downstream), start=chassis + 1):
+        yield f"xio3130-downstream,id={_id(port)},bus={upstream},addr={device_of(port):02x},chassis={number}"
+
+
+def _endpoint(endpoint: Endpoint) -> Iterator[str]:
+    model, *fixed = _KINDS[endpoint.kind]
+    words = [model, f"id=endpoint-{endpoint.name}", f"bus={_id(endpoint.port)}", "addr=00", *fixed]
+    if endpoint.kind == "nvme":
+        drive = f"drive-{endpoint.name}"
+        yield from ("-drive", f"if=none,id={drive},{_DRIVE}")
+        words += [f"serial={endpoint.name}", f"drive={drive}"]
+    if endpoint.cmb_nbytes is not None:
+        words.append(f"cmb_size_mb={endpoint.cmb_nbytes // MIB}")
+    yield from ("-device", ",".join(words))
