@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 
@@ -34,6 +36,21 @@ class CudaError(DmaproofError):
     def __init__(self, call: str, name: str, code: int, detail: str) -> None:
         super().__init__(f"{call} failed: {name} ({code}): {detail}")
         self.call, self.name, self.code = call, name, code
+
+
+class IoctlError(DmaproofError):
+    """An ioctl failed. ``ioctl`` is its name in the uAPI header, ``subject`` the file or device it was asked of,
+    ``argument`` what it was given, ``code`` and ``name`` the errno.
+    """
+
+    def __init__(self, ioctl: str, subject: str, argument: str, code: int) -> None:
+        name = errno.errorcode.get(code, str(code))
+        super().__init__(f"{ioctl}({argument}) on {subject}: {name} ({os.strerror(code)})")
+        self.ioctl, self.subject, self.argument, self.code, self.name = ioctl, subject, argument, code, name
+
+
+class EndpointError(DmaproofError):
+    """A DMA engine does not do as its manual says: it does not answer, is not what it should be, or never finishes."""
 
 
 class Unsupported(DmaproofError):  # noqa: N818 - an answer, not a failure
@@ -66,6 +83,10 @@ class Hang(NodeError):  # noqa: N818
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)
         self.report = report
+
+
+class NodeLost(NodeError):  # noqa: N818
+    """The operating system of a node does not answer, or has ended: nothing can be run there any more."""
 
 
 class DeviceBusy(NodeError):  # noqa: N818

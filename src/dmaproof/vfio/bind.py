@@ -1,0 +1,94 @@
+"""Giving functions to VFIO by ``driver_override``, and giving them back (Documentation/ABI/testing/sysfs-bus-pci).
+
+Every change is in the journal before it is made. ``bound`` is the way to use it; where its process is killed, the next
+``bound`` on this machine puts things back first.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dmaproof import bdf as addresses
+from dmaproof.errors import DmaproofError, Unsupported
+from dmaproof.vfio import journal, restore
+from dmaproof.vfio.functions import look
+from dmaproof.vfio.journal import FOLDER, Binding, Journal, Setting
+from dmaproof.vfio.plan import NOTHING, VFIO_PCI, Permission, Plan, plan
+from dmaproof.vfio.sysfs import PCI, driver_of, write
+
+_MODPROBE_S = 30.0
+
+
+def planned(bdfs: Sequence[str], *, may: Permission = NOTHING, driver: str = VFIO_PCI, folder: Path = FOLDER) -> Plan:
+    """What ``bound`` would do now: for a dry run. Raises UsageError for a function that is not there."""
+    wanted = [addresses.parse(one) for one in bdfs]
+    with journal.found(folder) as kept:
+        held = {entry.bdf for one in kept if one.alive for entry in one.entries if isinstance(entry, Binding)}
+    return plan(look(wanted), wanted, may=may, held=held, driver=driver)
+
+
+@contextmanager
+def bound(
+    bdfs: Sequence[str], *, may: Permission = NOTHING, driver: str = VFIO_PCI, folder: Path = FOLDER
+) -> Iterator[Journal]:
+    """``bdfs`` and the functions of their groups are ``driver``'s inside, and whose they were afterwards.
+
+    Inside, changes of one's own may be put into the journal that is given (``changed``). Raises DmaproofError naming
+    what is refused and why, before anything is changed; Unsupported where the kernel has no such driver.
+    """
+    restore.replay(folder)
+    _load(driver)
+    with kept_journal(folder) as ours:
+        with journal.alone(folder):  # two that plan at once must not both find a function free
+            chosen = planned(bdfs, may=may, driver=driver, folder=folder)
+            if chosen.refusals:
+                raise DmaproofError(f"cannot bind to {driver}: {'; '.join(chosen.refusals)}")
+            for binding in chosen.bind:
+                ours.write(binding)
+        for binding in chosen.bind:
+            _bind(binding)
+        yield ours
+
+
+@contextmanager
+def kept_journal(folder: Path = FOLDER) -> Iterator[Journal]:
+    """A journal whose entries are put back at the end. Raises DmaproofError naming what could not be."""
+    ours = Journal(folder)
+    try:
+        yield ours
+    finally:
+        failed = restore.put_all_back(tuple(ours.entries))
+        for entry in tuple(ours.entries):
+            if entry not in failed:
+                ours.forget(entry)
+        ours.close()
+        if failed:
+            raise DmaproofError(f"could not put back: {'; '.join(failed.values())}")
+
+
+def changed(ours: Journal, path: Path, value: str) -> None:
+    """Write ``value`` into the file ``path``, which gets its old content back with the journal's other entries."""
+    ours.write(Setting(str(path), path.read_text(encoding="utf-8").strip(), value))
+    write(path, value)
+
+
+def _bind(binding: Binding) -> None:
+    folder = PCI / "devices" / binding.bdf
+    write(folder / "driver_override", binding.ours)
+    if binding.driver is not None:
+        write(folder / "driver/unbind", binding.bdf)
+    write(PCI / "drivers_probe", binding.bdf)
+    if driver_of(binding.bdf) != binding.ours:
+        raise DmaproofError(f"{binding.ours} did not take {binding.bdf}: the kernel log says why (no IOMMU group?)")
+
+
+def _load(driver: str) -> None:
+    if (PCI / "drivers" / driver).exists():
+        return
+    try:
+        subprocess.run(["modprobe", driver], capture_output=True, timeout=_MODPROBE_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        raise Unsupported(f"this kernel has no driver {driver}, and it cannot be loaded as a module") from None
