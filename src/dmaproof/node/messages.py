@@ -80,6 +80,11 @@ def encode(message: Call | Ready | Noted | Returned | Raised) -> bytes:
     return to_json(message, inf_nan_mode="constants", fallback=fallback)
 
 
+def encode_any(message: object) -> bytes:
+    """Any other dataclass as JSON, numbers kept as ``encode`` keeps them."""
+    return to_json(message, inf_nan_mode="constants")
+
+
 def encode_call(number: int, workload: Callable[..., Any], arguments: Mapping[str, Any], path: list[str]) -> bytes:
     """The frame of a call. Raises UsageError where workload or arguments cannot cross to another process."""
     name = name_of(workload)

@@ -15,11 +15,16 @@ _LOCK_FOLDER_MODE = 0o1777
 
 @dataclass(frozen=True)
 class Node:
-    """One running operating system: ``root`` is where its sys/, proc/, dev/, run/ are; ``env`` goes to its workers."""
+    """One running operating system: ``root`` is where its sys/, proc/, dev/, run/ are; ``env`` goes to its workers.
+
+    ``agent`` is the folder with the sockets of the agent that runs its workers (dmaproof.node.remote), where the system
+    is another one than this process's; ``root`` is then a copy of what was there when it came up, but for dev/kmsg.
+    """
 
     name: str
     root: Path = Path("/")
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
+    agent: Path | None = None
 
 
 def lock_dir(node: Node) -> Path:

@@ -13,25 +13,38 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from dmaproof.node.channel import Channel
 from dmaproof.node.deadline import Deadline
 
-_left_behind: list[subprocess.Popen[bytes]] = []
+
+class Child(Protocol):
+    """A process that this one has started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+
+Spawn = Callable[[int, Path, Path, Mapping[str, str]], Child]
+"""Starts dmaproof.node.worker_main: the socket's descriptor, the output file, the file for stacks, environment."""
+_left_behind: list[Child] = []
 """Processes that nothing could end. Kept, so that they are reaped once they do, and Popen does not complain."""
 
 
 class Process:
     """One running worker. ``pid`` stays its own until ``reap``, for a process not reaped keeps its number."""
 
-    def __init__(self, output: Path, stacks: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, output: Path, stacks: Path, env: Mapping[str, str], spawn: Spawn | None = None) -> None:
         _reap_left_behind()
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
-            self._popen = _spawn(theirs.fileno(), output, stacks, env)
+            self._popen = (spawn or _spawn)(theirs.fileno(), output, stacks, env)
             self.pid = self._popen.pid
             self._pidfd = os.pidfd_open(self.pid)
             undo.pop_all()

@@ -19,7 +19,7 @@ from dmaproof.node.ladder import Bounds, Capture
 from dmaproof.node.messages import Note, Noted, Raised, Ready, Returned
 from dmaproof.node.node import Node
 from dmaproof.node.output import Output
-from dmaproof.node.process import Process
+from dmaproof.node.process import Process, Spawn
 
 R = TypeVar("R")
 _worker_numbers = itertools.count(1)
@@ -40,6 +40,7 @@ class Worker:
 
     ``workdir`` takes the output file (``output_path``). ``captures`` say what else to look at after a deadline.
     ``idle`` is called about 20 times a second while an answer is awaited; it must not wait itself.
+    ``spawn`` starts the process; left out, Python is started anew.
     ``notes`` are those of the latest run, also of one that hung. Not for use by several threads: the process is killed
     when the *thread* that started it ends (PR_SET_PDEATHSIG, prctl(2)).
     """
@@ -53,11 +54,13 @@ class Worker:
         captures: Mapping[str, Capture] | None = None,
         bounds: Bounds | None = None,
         idle: Callable[[], None] | None = None,
+        spawn: Spawn | None = None,
     ) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         self._node, self._run_id = node, run_id
         self._captures, self._bounds = dict(captures or {}), bounds or Bounds()
         self._idle = idle or _nothing_to_do
+        self._spawn = spawn
         self._output = Output(workdir, f"worker-{os.getpid()}-{next(_worker_numbers)}")
         self._notes: list[Note] = []
         self._calls = itertools.count(1)
@@ -109,7 +112,7 @@ class Worker:
             except BaseException:  # Ctrl-C among them: what the worker is doing now nobody will ask for
                 self._end(held)
                 raise
-        return _result(workload, answer)
+        return returned(workload, answer)
 
     def stop(self) -> None:
         """End the process. Bounded: at worst 8 s, and a process that cannot be killed is left behind."""
@@ -125,7 +128,7 @@ class Worker:
         if self._process is not None and self._process.wait_for_exit(Deadline.after(0)):
             self._end(None)  # it ended between two calls, after answering: nobody's failure
         if self._process is None:
-            self._process = Process(self._output.path, self._output.stacks_path, self._node.env)
+            self._process = Process(self._output.path, self._output.stacks_path, self._node.env, self._spawn)
         return self._process
 
     def _end(self, held: locks.Held | None, patience_s: float = 0.0) -> int | None:
@@ -176,7 +179,8 @@ class Worker:
         return Hang(report.summary, report)
 
 
-def _result(workload: Callable[..., R], answer: Returned | Raised) -> R:
+def returned(workload: Callable[..., R], answer: Returned | Raised) -> R:
+    """The result in ``answer`` as ``workload`` annotates it. Raises WorkloadFailed where there is none."""
     if isinstance(answer, Raised):
         name = messages.name_of(workload)
         raise WorkloadFailed(name, answer.type_name, answer.message, answer.traceback)

@@ -36,14 +36,16 @@ class Saved:
     left_out: tuple[str, ...]
 
 
-def save(root: Path, path: Path, version: str, progress: Callable[[str], None] = lambda _: None) -> Saved:
+def save(
+    root: Path, path: Path, version: str, progress: Callable[[str], None] = lambda _: None, *, with_log: bool = True
+) -> Saved:
     """Pack the machine under ``root`` into ``path`` (tar, gzip), or into what it links to.
 
     Raises UsageError where it cannot be written, or is no file: a device or FIFO would be replaced, not written to.
     """
     if path.exists() and not path.is_file():
         raise UsageError(f"cannot write {path}: it is there and no file; name a file, such as bench.tar.gz")
-    contents = gather(root, progress)
+    contents = gather(root, progress, with_log=with_log)
     functions = sum(str(Path(name).parent) == str(sysfs.DEVICES) for name in contents.links)
     manifest = {
         "format": _FORMAT,

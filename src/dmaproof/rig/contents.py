@@ -49,7 +49,7 @@ class Contents:
     left_out: list[str] = field(default_factory=list)
 
 
-def gather(root: Path, progress: Callable[[str], None] = lambda _: None) -> Contents:
+def gather(root: Path, progress: Callable[[str], None] = lambda _: None, *, with_log: bool = True) -> Contents:
     """The contents of the machine under ``root``; ``progress`` is told what is being read, a line now and then."""
     root = root.resolve()
     found = Contents()
@@ -64,8 +64,9 @@ def gather(root: Path, progress: Callable[[str], None] = lambda _: None) -> Cont
     _copy(found, root, _PLAIN)
     _copy(found, root, [str(address_map.IOMEM)], _IOMEM_NBYTES)
     _first_processor(found, root)
-    progress("kernel log")
-    _log(found, root)
+    if with_log:
+        progress("kernel log")
+        _log(found, root)
     _note_short_config(found)
     return found
 

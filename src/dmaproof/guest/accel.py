@@ -1,0 +1,60 @@
+"""Whether KVM can run a lab's kernel. Opening /dev/kvm and making a machine is no proof: nested or emulated KVM may do
+both and never get through a kernel's start. So one is tried, once a boot of this system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import platformdirs
+
+from dmaproof.guest.kernel import Kernel
+from dmaproof.guest.program import Program
+
+_DEVICE, _BOOT_ID = Path("/dev/kvm"), Path("/proc/sys/kernel/random/boot_id")
+_TRIAL_S = 6.0
+_REACHED = b"Kernel panic"  # with no root file system, a kernel that starts gets exactly this far
+_POLL_S = 0.05
+_TRIAL = (
+    *("-nodefaults", "-no-reboot", "-display", "none", "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "512M"),
+    *("-append", "console=ttyS0 loglevel=7 panic=-1"),
+)
+
+
+def works(kernel: Kernel, program: Program) -> bool:
+    """Whether ``kernel`` starts under KVM here. The answer is kept until this system boots anew."""
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return False
+    kept = _kept(kernel, program)
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text("yes" if _try(kernel, program) else "no", encoding="utf-8")
+    return kept.read_text(encoding="utf-8") == "yes"
+
+
+def _kept(kernel: Kernel, program: Program) -> Path:
+    asked = f"{_BOOT_ID.read_text().strip()} {kernel.path} {kernel.release} {program.version}"
+    name = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    return platformdirs.user_cache_path("dmaproof") / "lab" / "kvm" / name
+
+
+def _try(kernel: Kernel, program: Program) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        console = Path(folder, "console")
+        options = [*_TRIAL, "-kernel", str(kernel.path), "-serial", f"file:{console}"]
+        trial = subprocess.Popen(
+            [*program.argv, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            until = time.monotonic() + _TRIAL_S
+            while time.monotonic() < until and trial.poll() is None:
+                time.sleep(_POLL_S)
+            return console.exists() and _REACHED in console.read_bytes()
+        finally:
+            trial.kill()
+            trial.wait(5)

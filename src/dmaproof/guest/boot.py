@@ -1,0 +1,97 @@
+"""The command that boots a lab host: virtme-ng says how a kernel comes up on this system's own root file system, the
+rig says what hangs on its bus.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dmaproof.errors import NodeError
+from dmaproof.guest import port
+from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL
+from dmaproof.guest.kernel import Kernel
+from dmaproof.guest.program import Program
+from dmaproof.guest.topology import arguments, kernel_parameters
+from dmaproof.node.remote import SOCKETS
+from dmaproof.rig.model import Node
+
+_WRAPPER = "qemu"
+_ASK_S = 30.0
+_NO_CONSOLE = "file,id=console,path=/dev/null"  # as virtme-run writes it
+_WRITABLE = ("/etc", "/home", "/lib", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108 - as the host has them
+_PARAMETERS = (
+    "rootflags=version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose",  # without a cache, imports crawl
+    "loglevel=3",  # the console is for last words: the agent reads the log
+    "log_buf_len=4M",
+)
+
+
+def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool) -> tuple[str, ...]:
+    """What starts QEMU in ``folder``, where it makes its sockets. Raises NodeError where virtme-ng cannot say."""
+    wrapper = folder / _WRAPPER
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(program.argv)} "$@"\n', encoding="utf-8")
+    wrapper.chmod(0o700)
+    options = (*arguments(node), *agent_ports())
+    said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node), options, accelerated), folder)
+    words = shlex.split(said)
+    return tuple(f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in words)
+
+
+def _parameters(node: Node) -> tuple[str, ...]:
+    return (*_PARAMETERS, *kernel_parameters(node), *node.parameters)
+
+
+def agent_ports() -> tuple[str, ...]:
+    """The virtio-serial ports of the agent: the keeper's, and one for each process of a run."""
+    named = {port.CONTROL: CONTROL} | {f"{port.PREFIX}{n}": f"{AGENT}/{n}.sock" for n in range(SOCKETS)}
+    options = ["-device", "virtio-serial-pci,id=dmaproof,max_ports=16"]
+    for name, file in named.items():
+        options += ["-chardev", f"socket,id={name},path={file},server=on,wait=off"]
+        options += ["-device", f"virtserialport,bus=dmaproof.0,chardev={name},name={name}"]
+    return tuple(options)
+
+
+def _virtme(
+    wrapper: Path, kernel: Kernel, parameters: Sequence[str], options: Sequence[str], accelerated: bool
+) -> list[str]:
+    agent = [*_python_path(), sys.executable, "-P", "-m", "dmaproof.guest.agent"]
+    return [
+        *(sys.executable, "-m", "virtme.commands.run", "--dry-run", "--show-command"),
+        *("--kimg", str(kernel.path), "--mods=auto" if kernel.modules else "--mods=none"),
+        *("--force-9p", "--disable-microvm", "--disable-monitor"),
+        *([] if accelerated else ["--disable-kvm"]),
+        *(word for folder in _WRITABLE if Path(folder).is_dir() for word in ("--overlay-rwdir", folder)),
+        *("--qemu-bin", str(wrapper), "--script-sh", f"exec {shlex.join(agent)}"),
+        *(word for parameter in parameters for word in ("-a", parameter)),
+        *("--qemu-opts", *options),
+    ]
+
+
+def _python_path() -> list[str]:
+    """The agent imports what this process would."""
+    path = os.environ.get("PYTHONPATH")
+    return ["env", f"PYTHONPATH={path}"] if path else []
+
+
+def _ask_virtme(question: Sequence[str], folder: Path) -> str:
+    try:
+        answer = subprocess.run(
+            question,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ASK_S,
+            env={**os.environ, "TMPDIR": str(folder)},  # it makes a file for an exit status there
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NodeError(f"virtme-ng did not say within {_ASK_S:g} s how to boot {question[6]}") from None
+    if answer.returncode != 0:
+        last = answer.stderr.strip().splitlines()[-1:] or [f"exit status {answer.returncode}"]
+        raise NodeError(f"virtme-ng cannot boot {question[6]}: {last[0]}; see `dmaproof doctor`")
+    return answer.stdout

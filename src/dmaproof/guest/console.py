@@ -1,0 +1,32 @@
+"""What a machine that is gone, or did not come up, said last."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dmaproof.guest.folder import CONSOLE, QEMU_LOG
+
+_TAIL_NBYTES, _MOST_LINES = 1 << 16, 6
+_TELLING = re.compile(r"panic|BUG:|Oops|not syncing|Unable to mount|Out of memory|error", re.IGNORECASE)
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\t\x20-\x7e]")
+
+
+def last_words(folder: Path) -> str:
+    """For the end of a sentence: QEMU's own complaint, and what is most telling on the console in ``folder``."""
+    qemu = [line for line in _lines(folder / QEMU_LOG) if "warning" not in line][-2:]
+    console = _lines(folder / CONSOLE)
+    telling = [line for line in console if _TELLING.search(line)][:_MOST_LINES] or console[-_MOST_LINES:]
+    parts = [f"QEMU says: {' | '.join(qemu)}"] if qemu else []
+    parts += [f"the console says: {' | '.join(telling)}"] if telling else ["the console says nothing"]
+    return f"; {'; '.join(parts)}"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_NBYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line for line in (_CONTROL.sub("", one).strip() for one in text.splitlines()) if line]

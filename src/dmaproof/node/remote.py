@@ -1,0 +1,212 @@
+"""Workers on another operating system: an agent there runs dmaproof.node.worker.Worker, and this end asks it to.
+
+The agent is reached by a socket in ``node.agent``, one for each process of a run. All deadlines of the work are kept
+over there, by the same ladder; here is one more, for the case that the whole system stops answering.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from dmaproof import errors
+from dmaproof.errors import Hang, NodeError, NodeLost
+from dmaproof.node import messages
+from dmaproof.node.channel import Channel, ChannelClosed
+from dmaproof.node.deadline import Deadline
+from dmaproof.node.messages import CALL, Note, Raised, Returned
+from dmaproof.node.node import Node
+from dmaproof.node.output import Output
+from dmaproof.node.remote_frames import DONE, Done, Hung, Refused, Stop, Work
+from dmaproof.node.worker import returned
+
+R = TypeVar("R")
+SOCKETS = 4
+"""How many processes of one run can each have workers on the node."""
+GONE = "gone"
+"""The file in ``node.agent`` that says why the system is no longer there."""
+_LADDER_S = 20.0
+"""What the ladder over there may take after a deadline (dmaproof.node.ladder.Bounds), on a slow emulator."""
+_IDLE_EVERY_S = 0.05
+_SEND_S = 10.0
+_lines: dict[Path, Line] = {}
+_worker_numbers = itertools.count(1)
+
+
+class Line:
+    """This process's connection to an agent; calls of several workers go over it, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.session = path, secrets.token_hex(8)
+        self._channel = Channel(_connected(path))
+
+    def send(self, frame: bytes) -> None:
+        try:
+            self._channel.send(frame, (), Deadline.after(_SEND_S))
+        except (TimeoutError, ChannelClosed):
+            raise self.lost("does not take any more work") from None
+
+    def answer(self, worker: int, number: int, deadline: Deadline, idle: Callable[[], None]) -> Done:
+        """The answer to call ``number``; ``idle`` is called while it is awaited. Raises NodeLost."""
+        while True:
+            frame = self._channel.next_frame()
+            if frame is not None:
+                done = DONE.validate_json(frame)
+                if (done.session, done.worker, done.number) == (self.session, worker, number):
+                    return done
+                continue
+            if not self._wait(deadline.sooner(_IDLE_EVERY_S)):
+                idle()
+                if deadline.passed:
+                    raise self.lost(f"did not answer within {deadline.seconds:g} s")
+
+    def _wait(self, deadline: Deadline) -> bool:
+        waiter = select.poll()
+        waiter.register(self._channel.fileno(), select.POLLIN)
+        if not waiter.poll(deadline.remaining_s * 1000):
+            return False
+        try:
+            self._channel.fill()
+        except ChannelClosed:
+            raise self.lost("has ended") from None
+        return True
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def lost(self, how: str) -> NodeLost:
+        """The system is not there any more; what is known of its end. The next call tries anew."""
+        self.close()
+        _lines.pop(self.path, None)
+        return NodeLost(f"{self.path.parent.parent.name} {how}{told(self.path.parent)}")
+
+
+def told(agent: Path) -> str:
+    """What was left of a system that is gone, for the end of a sentence."""
+    try:
+        return f": {(agent / GONE).read_text(encoding='utf-8', errors='replace').strip()}"
+    except OSError:
+        return ""
+
+
+def _connected(path: Path) -> socket.socket:
+    """By the folder's descriptor: a path may be longer than an address of a socket (107 bytes, unix(7))."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(f"/proc/self/fd/{folder}/{path.name}")
+    except OSError as error:
+        sock.close()
+        raise NodeLost(f"{path.parent.parent.name} cannot be reached ({error.strerror}){told(path.parent)}") from None
+    finally:
+        os.close(folder)
+    return sock
+
+
+def line(agent: Path, number: int) -> Line:
+    """The connection of this process, which is number ``number`` of its run. Raises NodeLost, NodeError."""
+    if not 0 <= number < SOCKETS:
+        raise NodeError(f"a node reached by an agent serves {SOCKETS} processes: use -n {SOCKETS} or less")
+    path = agent / f"{number}.sock"
+    if path not in _lines:
+        try:
+            _lines[path] = Line(path)
+        except FileNotFoundError:
+            raise NodeLost(f"{agent.parent.name} is gone{told(agent)}") from None
+    return _lines[path]
+
+
+def hang_up() -> None:
+    """Close this process's connections to agents."""
+    while _lines:
+        _lines.popitem()[1].close()
+
+
+class RemoteWorker:
+    """What dmaproof.node.worker.Worker is, on ``node.agent``'s system; its output comes with each answer."""
+
+    def __init__(
+        self, node: Node, workdir: Path, *, run_id: str, number: int = 0, idle: Callable[[], None] | None = None
+    ) -> None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        assert node.agent is not None  # noqa: S101 - whoever makes one has looked
+        self._agent, self._number, self._run_id = node.agent, number, run_id
+        self._idle = idle or (lambda: None)
+        self._id = next(_worker_numbers)
+        self._calls = itertools.count(1)
+        self._output = Output(workdir, f"worker-{node.name}-{os.getpid()}-{self._id}")
+        self.notes: tuple[Note, ...] = ()
+        self.acquired_s: float | None = None
+        self.worked_pid: int | None = None
+
+    @property
+    def output_path(self) -> Path:
+        return self._output.path
+
+    @property
+    def pid(self) -> int | None:
+        return self.worked_pid
+
+    def run(
+        self, workload: Callable[..., R], /, *, deadline: Deadline, devices: Sequence[str] = (), **kwargs: Any
+    ) -> R:
+        """As Worker.run; besides, NodeLost where the system itself no longer answers."""
+        number = next(self._calls)
+        call = CALL.validate_json(messages.encode_call(number, workload, kwargs, sys.path))
+        at = line(self._agent, self._number)
+        work = Work(
+            session=at.session,
+            worker=self._id,
+            call=call,
+            deadline_s=deadline.remaining_s,
+            devices=tuple(devices),
+            run=self._run_id,
+        )
+        at.send(messages.encode_any(work))
+        done = at.answer(self._id, number, deadline.later(_LADDER_S), self._idle)
+        self._keep(done, time.monotonic() - done.now_s)
+        return _outcome(workload, done)
+
+    def stop(self) -> None:
+        """End the process over there, if the system can still be told."""
+        at = _lines.get(self._agent / f"{self._number}.sock")
+        if at is not None:
+            try:
+                at.send(messages.encode_any(Stop(session=at.session, worker=self._id)))
+            except NodeLost:
+                return
+
+    def _keep(self, done: Done, behind_s: float) -> None:
+        """``behind_s`` is how far the other clock is behind this one, and the answer's way."""
+        self.notes = tuple(replace(note, at_s=note.at_s + behind_s) for note in done.notes)
+        self.worked_pid = done.pid
+        self.acquired_s = None if done.acquired_s is None else done.acquired_s + behind_s
+        if done.output:
+            with self._output.path.open("a", encoding="utf-8") as file:
+                file.write(done.output)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _outcome(workload: Callable[..., R], done: Done) -> R:
+    match done.answer:
+        case Hung(report):
+            raise Hang(report.summary, report)
+        case Refused(error, message):
+            kinds: Mapping[str, Any] = vars(errors)
+            raise kinds.get(error, NodeError)(message)
+        case Returned() | Raised() as answer:
+            return returned(workload, answer)
