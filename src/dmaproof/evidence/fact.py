@@ -15,6 +15,10 @@ Counter = Literal[
 ]  # fmt: skip
 
 
+Engine = Literal["ce", "sm", "edu", "nvme"]
+"""What did a transfer: a GPU's copy engine, its processors; or a device whose only trade it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterStep:
     """A counter of ``bdf`` (a GPU, or a port above it) went up between two readings. ``which`` names the error inside
@@ -96,17 +100,33 @@ class PeerWriteSeen:
     """``writer``'s engine wrote ``nwords`` into ``owner``'s memory; each side then read it by its own way.
 
     ``wrong_words`` are those that the owner found wrong in its own memory, ``old_words`` those of them that still hold
-    what was there before, ``writer_wrong_words`` what the writer found wrong through its mapping.
+    what was there before, ``writer_wrong_words`` what the writer found wrong through its mapping. ``claimed_nbytes`` is
+    what the call that asked for it says it moved, where one does.
     """
 
     writer: str
     owner: str
-    engine: Literal["ce", "sm"]
+    engine: Engine
     nbytes: int
     nwords: int
     wrong_words: int
     old_words: int
     writer_wrong_words: int | None
+    claimed_nbytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReadSeen:
+    """``reader``'s engine read ``nwords`` of ``owner``'s memory: ``wrong_words`` of what it got are not what the owner
+    holds. ``claimed_nbytes`` is as in PeerWriteSeen."""
+
+    reader: str
+    owner: str
+    engine: Engine
+    nbytes: int
+    nwords: int
+    wrong_words: int
+    claimed_nbytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +194,7 @@ Fact = (
     | AddressingSeen
     | KernelThread
     | PeerWriteSeen
+    | PeerReadSeen
     | Measured
     | RouteSeen
     | BarConflict

@@ -97,7 +97,9 @@ def named(bdfs: Iterable[str | None]) -> str:
 def is_quiet(case: Case) -> bool:
     """Whether nothing went wrong in the window itself: a state that was there before may then be what a test objects
     to."""
-    return not case.of_kind("hang", "xid", "xid-event", "peer-write", "iommu-fault", "worker-died", "measured")
+    return not case.of_kind(
+        "hang", "xid", "xid-event", "peer-write", "peer-read", "iommu-fault", "worker-died", "measured"
+    )
 
 
 def unfit(case: Case, bdf: str | None) -> tuple[Evidence, ...]:

@@ -1,4 +1,4 @@
-"""IOMMU faults of one GPU at another's registers or memory: what the mailbox and the peer BAR signatures share."""
+"""IOMMU faults of one endpoint at another's registers or memory: what the mailbox and the peer BAR signatures share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dmaproof.evidence.evidence import Evidence
-from dmaproof.evidence.fact import PeerWriteSeen
+from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
 from dmaproof.pci.addresses import AddressMap, Place, of_bars
 from dmaproof.triage.verdict import Case
 
@@ -35,37 +35,48 @@ def addresses(case: Case) -> AddressMap:
 
 
 def peer_faults(case: Case, evidence: Iterable[Evidence], wanted: Callable[[Place], bool]) -> tuple[PeerFault, ...]:
-    """The faults in ``evidence`` of a GPU that concerns the test at a ``wanted`` place of another device.
+    """The faults in ``evidence`` of an endpoint that concerns the test at a ``wanted`` place of another.
 
-    Peer traffic is a GPU's doing: a requester that is none of the node's GPUs has another story.
+    Peer traffic is the doing of those that the rig names: a requester that it does not has another story.
     """
-    known, gpus = addresses(case), {gpu.bdf for gpu in case.node.gpus}
+    known, peers = addresses(case), {one.bdf for one in (*case.node.gpus, *case.node.endpoints)}
     found = []
     for one in evidence:
         event = one.event
         if event is None or event.kind != "iommu-fault" or event.address is None:
             continue
-        if not case.concerns(event.bdf) or (gpus and event.bdf not in {None, *gpus}):
+        if not case.concerns(event.bdf) or (peers and event.bdf not in {None, *peers}):
             continue
         page = event.family == "vtd"  # VT-d reports no more than the page
         place = known.resolve(event.address, page=page, requester=event.bdf)
-        if wanted(place) and (place.owner is None or _is_peer(place.owner, event.bdf, gpus)):
+        if wanted(place) and (place.owner is None or _is_peer(place.owner, event.bdf, peers)):
             found.append(PeerFault(one, event.bdf, event.address, place))
     return tuple(found)
 
 
-def _is_peer(owner: str, requester: str | None, gpus: set[str]) -> bool:
-    return owner != requester and (not gpus or owner in gpus)
+def _is_peer(owner: str, requester: str | None, peers: set[str]) -> bool:
+    return owner != requester and (not peers or owner in peers)
+
+
+def lost(case: Case) -> tuple[tuple[Evidence, PeerWriteSeen | PeerReadSeen], ...]:
+    """The transfers between peers in the window of which something did not arrive."""
+    moved = (*case.facts(PeerWriteSeen), *case.facts(PeerReadSeen))
+    return tuple((one, fact) for one, fact in moved if fact.wrong_words)
+
+
+def way(moved: PeerWriteSeen | PeerReadSeen) -> tuple[str, str]:
+    """Who did the DMA, and whose memory it was to reach."""
+    return (moved.writer if isinstance(moved, PeerWriteSeen) else moved.reader), moved.owner
 
 
 def in_window_or_before(case: Case, wanted: Callable[[Place], bool]) -> tuple[tuple[PeerFault, ...], bool]:
-    """The window's faults, else, where the test hung or writes were lost, the run's last few between the test's own
-    GPUs: the kernel's rate limit may have eaten the window's.
+    """The window's faults, else, where the test hung or data was lost, the run's last few between the test's own
+    endpoints: the kernel's rate limit may have eaten the window's.
 
     The second part says whether they are the window's.
     """
     now = peer_faults(case, case.evidence, wanted)
-    if now or not (case.of_kind("hang") or any(wrote.wrong_words for _, wrote in case.facts(PeerWriteSeen))):
+    if now or not (case.of_kind("hang") or lost(case)):
         return now, True
     before = [
         one

@@ -7,6 +7,7 @@ forward none behave so, as do ACS settings that send it to one. Only the owner's
 from __future__ import annotations
 
 from dmaproof.evidence.fact import PeerWriteSeen, RouteSeen
+from dmaproof.triage.peer_faults import lost, way
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case, Confidence
 
@@ -17,6 +18,12 @@ _REMEDY = (
     "which firmware setting. `dmaproof route {client} {provider}` says which port the traffic passes; if ACS redirects "
     "it there, boot with pci=disable_acs_redir=<that port>, else try iommu=pt, and move both GPUs under one PCIe "
     "switch. Distrust what was computed with peer access on this machine: writes were lost."
+)
+_REMEDY_OF_OTHERS = (
+    "Do not use peer-to-peer DMA between these devices. `dmaproof route {client} {provider}` says which way the kernel "
+    "takes and which port decides it: a `bus` route needs a switch that routes between its ports, one by the host bridge "
+    "a root complex that forwards between its own. Read the kernel log for faults of {client}: an IOMMU that refuses the "
+    "writes says so only there. Distrust what was moved between them, whatever the calls said: it was lost."
 )
 
 
@@ -30,9 +37,16 @@ def _match(case: Case) -> Finding | None:
         confidence=_confidence(case, [fact for _, fact in writes]),
         summary="; ".join(dict.fromkeys(_told(fact) for _, fact in writes)),
         evidence=(*(one for one, _ in writes), *routes),
+        explains=tuple(one for one, fact in lost(case) if set(way(fact)) == _ends(first)),
         blind_spots=(_MAYBE_UNSEEN,) if _may_have_lost_lines(case) else (),
-        remedy=_REMEDY.format(client=first.writer, provider=first.owner),
+        remedy=_remedy(case, first),
     )
+
+
+def _remedy(case: Case, wrote: PeerWriteSeen) -> str:
+    others = {one.bdf for one in case.node.endpoints}
+    words = _REMEDY_OF_OTHERS if wrote.writer in others else _REMEDY
+    return words.format(client=wrote.writer, provider=wrote.owner)
 
 
 def _is_dropped(wrote: PeerWriteSeen) -> bool:
@@ -49,8 +63,11 @@ def _ends(wrote: PeerWriteSeen) -> set[str]:
 
 
 def _may_have_lost_lines(case: Case) -> bool:
-    return bool(case.of_kind("suppressed", "records-lost", "overflow")) or any(
-        one.event is not None and one.event.overflow for one in case.of_kind("fault-status")
+    blind = any(one.source == "kmsg" for one in case.of_kind("blind-spot"))
+    return (
+        blind
+        or bool(case.of_kind("suppressed", "records-lost", "overflow"))
+        or any(one.event is not None and one.event.overflow for one in case.of_kind("fault-status"))
     )
 
 
@@ -63,9 +80,10 @@ def _confidence(case: Case, writes: list[PeerWriteSeen]) -> Confidence:
 
 
 def _told(wrote: PeerWriteSeen) -> str:
+    claim = f", though the call claimed {wrote.claimed_nbytes} bytes" if wrote.claimed_nbytes else ""
     return (
         f"writes of {wrote.writer} ({wrote.engine}) into memory of {wrote.owner} vanish: {wrote.old_words} of "
-        f"{wrote.nwords} words still hold what was there before, and no fault was reported"
+        f"{wrote.nwords} words still hold what was there before{claim}, and no fault was reported"
     )
 
 
