@@ -8,7 +8,8 @@ from typing import Literal
 from dmaproof.errors import DmaproofError
 from dmaproof.vfio.device import Device
 
-_COMMAND, _STATUS, _CAPABILITIES = 0x04, 0x06, 0x34
+COMMAND = 0x04
+_STATUS, _CAPABILITIES = 0x06, 0x34
 _MEMORY, _MASTER, _HAS_LIST = 1 << 1, 1 << 2, 1 << 4
 _POWER_MANAGEMENT = 0x01
 _PMCSR, _STATE = 4, 3
@@ -29,8 +30,8 @@ def set_bus_master(device: Device, on: bool) -> None:
 
 
 def _set_command(device: Device, bit: int, on: bool) -> None:
-    command = device.read_config(_COMMAND, 2)
-    device.write_config(_COMMAND, 2, command | bit if on else command & ~bit)
+    command = device.read_config(COMMAND, 2)
+    device.write_config(COMMAND, 2, command | bit if on else command & ~bit)
 
 
 def power_management(device: Device) -> int | None:

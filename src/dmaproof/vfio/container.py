@@ -73,6 +73,9 @@ class Container:
         told = whole.flags & _HAS_CAPABILITIES
         return Type1Info(whole.iova_pgsizes, iova_ranges(room.raw, whole.cap_offset) if told else ())
 
+    def iova_ranges(self) -> tuple[IovaRange, ...]:
+        return self.info().ranges
+
     def close(self) -> None:
         os.close(self.fd)
 

@@ -5,11 +5,11 @@ It is off unless the ``vfio`` module's parameter says otherwise, wants CAP_SYS_R
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from dmaproof.errors import DmaproofError, Unsupported
+from dmaproof.errors import Unsupported
+from dmaproof.vfio.bind import changed
+from dmaproof.vfio.journal import Journal
 
 _PARAMETER = Path("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
 _TAINTED = Path("/proc/sys/kernel/tainted")
@@ -30,21 +30,9 @@ def tainted() -> bool:
     return bool(int(_TAINTED.read_text(encoding="ascii")) & _USER_TAINT)
 
 
-@contextmanager
-def allowed(on: bool) -> Iterator[None]:
-    """Turn the mode on or off, and put back what was. Raises Unsupported where the kernel was built without it."""
-    before = enabled()
-    if before is None:
+def allow(ours: Journal, on: bool) -> None:
+    """Turn the mode on or off, until the journal's entries are put back. Raises Unsupported where the kernel was built
+    without it."""
+    if enabled() is None:
         raise Unsupported("this kernel has no no-IOMMU mode (CONFIG_VFIO_NOIOMMU)")
-    _write(on)
-    try:
-        yield
-    finally:
-        _write(before)
-
-
-def _write(on: bool) -> None:
-    try:
-        _PARAMETER.write_text("Y" if on else "N", encoding="ascii")
-    except OSError as error:
-        raise DmaproofError(f"cannot write {_PARAMETER}: {error.strerror}") from None
+    changed(ours, _PARAMETER, "Y" if on else "N")

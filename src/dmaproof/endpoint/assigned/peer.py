@@ -6,19 +6,19 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from dmaproof.endpoint import edu
 from dmaproof.endpoint.assigned.engine import TARGET, Engine, engine
 from dmaproof.endpoint.assigned.rules import Answer, ask
-from dmaproof.errors import Unsupported
+from dmaproof.errors import IoctlError, Unsupported
 from dmaproof.vfio import dmabuf
 from dmaproof.vfio.bind import bound
 from dmaproof.vfio.device import Device
 from dmaproof.vfio.dmabuf import DmaBuf, Part
 from dmaproof.vfio.iommufd import Ioas
 from dmaproof.vfio.memory import PAGE_NBYTES
-from dmaproof.vfio.space import Backend, opened
+from dmaproof.vfio.space import Backend, ioas_of, opened
 
 IDENTITY_NBYTES = 4
 """At offset 0 of BAR0 edu, NVMe and igb all have a register whose 4 bytes can be read with no effect."""
@@ -49,13 +49,11 @@ class Exports:
 def exports(bdf: str) -> Exports:
     """Every BAR of ``bdf`` exported, and the first in parts. Raises Unsupported where the kernel exports none."""
     with bound((bdf,)), opened((bdf,), "iommufd") as one:
-        device, ioas = one.devices[0], cast(Ioas, one.space)
+        device, ioas = one.devices[0], ioas_of(one.space)
         offered(device)
         bars = [bar for bar in device.bars if bar.mappable]
         first = bars[0]
-        answers = [
-            _in_parts(device, ioas, first.index, name, parts) for name, parts in _parts(first.nbytes).items()
-        ]
+        answers = [_in_parts(device, ioas, first.index, name, parts) for name, parts in _parts(first.nbytes).items()]
         absent = next(index for index in range(6) if index not in [bar.index for bar in device.bars])
         answers.append(_in_parts(device, ioas, absent, "no such BAR", [Part(0, PAGE_NBYTES)]))
         return Exports(tuple(_whole(device, ioas, bar.index, bar.nbytes) for bar in bars), tuple(answers))
@@ -95,13 +93,13 @@ def _imported(ioas: Ioas, exported: DmaBuf, question: str) -> Answer:
 
 def _in_parts(device: Device, ioas: Ioas, index: int, name: str, parts: Sequence[Part]) -> Answer:
     """``error`` says who refused: ``export EINVAL``, ``import EOPNOTSUPP``."""
-    made: list[DmaBuf] = []
-    asked = ask(name, lambda: (made.append(dmabuf.export(device, index, parts)), 0)[1])
-    if not made:
-        return Answer(name, f"export {asked.error}")
-    with made[0] as exported:
-        answer = _imported(ioas, exported, name)
-        return Answer(name, answer.error and f"import {answer.error}", exported.nbytes)
+    try:
+        made = dmabuf.export(device, index, parts)
+    except IoctlError as error:
+        return Answer(name, f"export {error.name}")
+    with made:
+        answer = _imported(ioas, made, name)
+        return Answer(name, answer.error and f"import {answer.error}", made.nbytes)
 
 
 def bar_as_memory(source: str, target: str, backend: Backend) -> Answer:
@@ -125,23 +123,30 @@ class PeerDma:
 
 def peer_dma(source: str, target: str, way: Way, backend: Backend, writable: bool) -> PeerDma:
     """edu ``source`` reads and (``writable``: the target is an edu, too) writes registers in BAR0 of ``target``."""
-    with engine(source, backend, (target,)) as one, mapped(one, way):
+    with engine(source, backend, (target,)) as one, _mapped(one, way):
         return try_peer(one, writable)
 
 
 @contextmanager
-def mapped(one: Engine, way: Way) -> Iterator[DmaBuf | None]:
+def _mapped(one: Engine, way: Way) -> Iterator[None]:
     """BAR0 of the engine's peer at TARGET of the address space."""
-    device = one.others[0]
-    if way == "bar":
-        with device.bar(0) as bar:
-            one.space.map(bar.address, bar.nbytes, TARGET)
-            yield None
-            one.space.unmap(TARGET, bar.nbytes)
+    if way == "dma-buf":
+        with exported_to(one):
+            yield
         return
+    with one.others[0].bar(0) as bar:
+        one.space.map(bar.address, bar.nbytes, TARGET)
+        yield
+        one.space.unmap(TARGET, bar.nbytes)
+
+
+@contextmanager
+def exported_to(one: Engine) -> Iterator[DmaBuf]:
+    """BAR0 of the engine's peer as a dma-buf, mapped at TARGET. Raises Unsupported where the kernel exports none."""
+    device = one.others[0]
     offered(device)
     with dmabuf.export(device, 0) as exported:
-        cast(Ioas, one.space).map_file(exported.fd, exported.nbytes, TARGET)
+        ioas_of(one.space).map_file(exported.fd, exported.nbytes, TARGET)
         yield exported
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from dmaproof.endpoint.assigned.engine import TARGET, Engine, engine
-from dmaproof.endpoint.assigned.peer import PeerDma, mapped, try_peer
+from dmaproof.endpoint.assigned.engine import TARGET, Engine, engine, on_bound
+from dmaproof.endpoint.assigned.peer import IDENTITY_NBYTES, PeerDma, exported_to, offered, try_peer
 from dmaproof.endpoint.assigned.rules import Answer, ask
 from dmaproof.endpoint.edu import SCRATCH
 from dmaproof.errors import Unsupported
@@ -16,7 +16,7 @@ from dmaproof.vfio.bind import bound
 from dmaproof.vfio.device import Device, Feature
 from dmaproof.vfio.dmabuf import DmaBuf
 from dmaproof.vfio.iommufd import BoundDevice, Ioas, Iommufd
-from dmaproof.vfio.space import opened
+from dmaproof.vfio.space import ioas_of
 
 Cause = Literal["memory-decode", "reset", "d3hot", "low-power"]
 CAUSES: tuple[Cause, ...] = ("memory-decode", "reset", "d3hot", "low-power")
@@ -26,12 +26,14 @@ _PATTERN = b"\xa5\x5a\xc3\x3c\x0f\xf0\x96\x69"
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """``before``: DMA through the dma-buf worked. ``mapping``: what mapping it elsewhere said while it was revoked (None
-    for a reset, which is over when its ioctl returns). ``after``: whether anything of a DMA by the old mapping arrived
-    once the memory was back (it must not). ``again``: DMA after unmapping and mapping anew."""
+    """``before``: DMA through the dma-buf worked. ``mapping``: what mapping it elsewhere said while it was revoked
+    (None for a reset, which is over when its ioctl returns). ``arrived``: whether a DMA of that time is seen on the
+    target once its memory is back; ``after``: whether DMA by the old mapping works then. Neither may be. ``again``: DMA
+    after unmapping and mapping anew."""
 
     before: PeerDma
     mapping: Answer | None
+    arrived: bool
     after: PeerDma
     unmapped_nbytes: int
     again: PeerDma
@@ -40,19 +42,18 @@ class Revoked:
 def revoke(source: str, target: str, cause: Cause, writable: bool) -> Revoked:
     """edu ``source`` uses BAR0 of ``target``, which ``cause`` takes away and gives back. Two DMA faults are due: a read
     and, where ``writable``, a write, while it is gone; and again once it is back, by the mapping that is dead."""
-    with engine(source, "iommufd", (target,)) as one, mapped(one, "dma-buf") as exported:
-        assert exported is not None
-        peer, ioas = one.others[0], cast(Ioas, one.space)
+    with engine(source, "iommufd", (target,)) as one, exported_to(one) as exported:
+        peer, ioas = one.others[0], ioas_of(one.space)
         off, on = _switches(peer, cause)
         before = try_peer(one, writable)
         off()
         mapping = None if cause == "reset" else _elsewhere(ioas, exported)
         _go_blind(one, writable)
         on()
-        after = try_peer(one, writable)
+        arrived, after = _arrived(peer), try_peer(one, writable)
         unmapped = ioas.unmap(TARGET, exported.nbytes)
         ioas.map_file(exported.fd, exported.nbytes, TARGET)
-        return Revoked(before, mapping, after, unmapped, try_peer(one, writable))
+        return Revoked(before, mapping, arrived, after, unmapped, try_peer(one, writable))
 
 
 def _switches(peer: Device, cause: Cause) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -80,18 +81,22 @@ def _elsewhere(ioas: Ioas, exported: DmaBuf) -> Answer:
     return answer
 
 
+def _arrived(peer: Device) -> bool:
+    return peer.read(peer.region(0), SCRATCH, len(_PATTERN)) == _PATTERN
+
+
 def _go_blind(one: Engine, writable: bool) -> None:
     """DMA to what cannot be looked at now: what came of it shows when it is back."""
-    one.edu.from_memory(TARGET, 4)
+    one.edu.from_memory(TARGET, IDENTITY_NBYTES)
     if writable:
         one.write(TARGET + SCRATCH, _PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The exporter closed its device. ``mapping``: what mapping the dma-buf, still open, said then; ``arrived``: whether
-    a DMA by the old mapping was seen by the device opened anew; ``again``: the old dma-buf mapped after that (it must
-    stay dead); ``anew``: DMA through a fresh export."""
+    """The exporter closed its device. ``mapping``: what mapping the dma-buf, still open, said then; ``arrived``:
+    whether a DMA by the old mapping was seen by the device when opened anew; ``again``: what mapping the old dma-buf
+    says after that (it must stay dead); ``anew``: DMA through a fresh export."""
 
     before: PeerDma
     mapping: Answer
@@ -100,14 +105,23 @@ class Closed:
     anew: PeerDma
 
 
-def close(source: str, target: str) -> Closed:
-    """Both are edu. The peer's device is closed and opened again while ``source`` keeps its mapping."""
-    with bound((source, target)), Iommufd() as iommufd:
-        return _closing(source, target, iommufd)
-
-
-def _closing(source: str, target: str, iommufd: Iommufd) -> Closed:
-    raise NotImplementedError
-
-
-_ = (BoundDevice, dmabuf, opened)
+def close(source: str, target: str, writable: bool) -> Closed:
+    """The device of ``target`` is closed and opened again while edu ``source`` keeps its mapping of BAR0. The DMA
+    faults that are due: a read and, where ``writable``, a write, while it is closed."""
+    with bound((source, target)), on_bound(source, "iommufd") as one, Iommufd() as own:
+        ioas = ioas_of(one.space)
+        with BoundDevice(target, own) as first:
+            offered(first)
+            exported = dmabuf.export(first, 0)
+            ioas.map_file(exported.fd, exported.nbytes, TARGET)
+            before = try_peer(replace(one, others=(first,)), writable)
+        with exported:
+            mapping = _elsewhere(ioas, exported)
+            _go_blind(one, writable)
+            with BoundDevice(target, own) as second:
+                arrived, again = _arrived(second), _elsewhere(ioas, exported)
+                ioas.unmap(TARGET, exported.nbytes)
+                with dmabuf.export(second, 0) as fresh:
+                    ioas.map_file(fresh.fd, fresh.nbytes, TARGET)
+                    anew = try_peer(replace(one, others=(second,)), writable)
+        return Closed(before, mapping, arrived, again, anew)
