@@ -1,4 +1,4 @@
-"""Peers that are no GPUs: an edu or a drive whose DMA an IOMMU refuses, or that nobody delivers, is named as a GPU's is.
+"""Peers that are no GPUs: an edu or a drive whose DMA is refused, or that nobody delivers, is named as a GPU's is.
 
 The kernel lines are those of two rigs of QEMU 11.1 with Linux 7.2: two drives with a buffer under one switch without
 ACS behind VT-d, and two edu under two root ports.

@@ -60,8 +60,9 @@ def _is_peer(owner: str, requester: str | None, peers: set[str]) -> bool:
 
 def lost(case: Case) -> tuple[tuple[Evidence, PeerWriteSeen | PeerReadSeen], ...]:
     """The transfers between peers in the window of which something did not arrive."""
-    moved = (*case.facts(PeerWriteSeen), *case.facts(PeerReadSeen))
-    return tuple((one, fact) for one, fact in moved if fact.wrong_words)
+    written = [(one, fact) for one, fact in case.facts(PeerWriteSeen) if fact.wrong_words]
+    read = [(one, fact) for one, fact in case.facts(PeerReadSeen) if fact.wrong_words]
+    return (*written, *read)
 
 
 def way(moved: PeerWriteSeen | PeerReadSeen) -> tuple[str, str]:

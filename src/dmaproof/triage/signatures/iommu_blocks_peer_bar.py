@@ -26,11 +26,11 @@ _REMEDY = (
     "computed with peer access on this machine are not to be trusted: writes were lost."
 )
 _REMEDY_OF_OTHERS = (
-    "`dmaproof route {client} {provider}` says which way the kernel takes. Where it is `bus`, the switch between the two "
-    "does not route what the kernel sends straight to the peer: put them under separate root ports, or let ports redirect "
-    "(ACS), so that the kernel maps the peer's BAR. Where it is not, the BAR has to be mapped for {client} by whoever "
-    "programs it (VFIO: MAP_DMA, or IOAS_MAP_FILE of its dma-buf). Or boot with iommu=pt (arm64: iommu.passthrough=1). "
-    "Distrust what was moved between these devices, whatever the calls said: it was lost."
+    "`dmaproof route {client} {provider}` says which way the kernel takes. Where it is `bus`, the switch between the "
+    "two does not route what the kernel sends straight to the peer: put them under separate root ports, or let ports "
+    "redirect (ACS), so that the kernel maps the peer's BAR. Where it is not, the BAR has to be mapped for {client} by "
+    "whoever programs it (VFIO: MAP_DMA, or IOAS_MAP_FILE of its dma-buf). Or boot with iommu=pt (arm64: "
+    "iommu.passthrough=1). Distrust what was moved between these devices, whatever the calls said: it was lost."
 )
 
 
@@ -99,9 +99,10 @@ SIGNATURE = Signature(
     id="iommu-blocks-peer-bar",
     title="The IOMMU refuses traffic to a peer's memory: the BAR it is reached through is not mapped for the "
     "requester.",
-    needs="A fault of one GPU, or other endpoint of the rig, at an address inside another's BAR that is not the mailbox.",
-    excludes="Addresses that no known BAR holds, requesters that the rig does not name, and BARs that cannot be mapped "
-    "at all (bar-unmappable).",
+    needs="A fault of one GPU, or other endpoint of the rig, at an address inside another's BAR that is not the "
+    "mailbox.",
+    excludes="Addresses that no known BAR holds, requesters that the rig does not name, and BARs that cannot be "
+    "mapped at all (bar-unmappable).",
     remedy=_REMEDY,
     references=(
         "https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1324",

@@ -20,10 +20,11 @@ _REMEDY = (
     "switch. Distrust what was computed with peer access on this machine: writes were lost."
 )
 _REMEDY_OF_OTHERS = (
-    "Do not use peer-to-peer DMA between these devices. `dmaproof route {client} {provider}` says which way the kernel "
-    "takes and which port decides it: a `bus` route needs a switch that routes between its ports, one by the host bridge "
-    "a root complex that forwards between its own. Read the kernel log for faults of {client}: an IOMMU that refuses the "
-    "writes says so only there. Distrust what was moved between them, whatever the calls said: it was lost."
+    "Do not use peer-to-peer DMA between these devices. `dmaproof route {client} {provider}` says which way the "
+    "kernel takes and which port decides it: a `bus` route needs a switch that routes between its ports, one by the "
+    "host bridge a root complex that forwards between its own. Read the kernel log for faults of {client}: an IOMMU "
+    "that refuses the writes says so only there. Distrust what was moved between them, whatever the calls said: it was "
+    "lost."
 )
 
 
