@@ -49,7 +49,7 @@ def _parameters(node: Node) -> tuple[str, ...]:
 def agent_ports() -> tuple[str, ...]:
     """The virtio-serial ports of the agent: the keeper's, and one for each process of a run."""
     named = {port.CONTROL: CONTROL} | {f"{port.PREFIX}{n}": f"{AGENT}/{n}.sock" for n in range(SOCKETS)}
-    options = ["-device", "virtio-serial-pci,id=dmaproof,max_ports=16"]
+    options = ["-device", "virtio-serial-pci,id=dmaproof,bus=pcie.0,max_ports=16"]
     for name, file in named.items():
         options += ["-chardev", f"socket,id={name},path={file},server=on,wait=off"]
         options += ["-device", f"virtserialport,bus=dmaproof.0,chardev={name},name={name}"]

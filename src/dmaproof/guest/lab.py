@@ -49,15 +49,16 @@ def _booted(node: RigNode, folder: Path, deadline_s: float, rig_id: str) -> Iter
     if node.qemu is None:
         raise RigError(f"{rig_id}: node.{node.name} has no qemu table: a lab's node is a machine that QEMU makes")
     image, qemu = kernel.choose(node.qemu.kernel, node.qemu.arch), program.find(node.qemu.arch)
-    folder = folder.absolute()
+    folder, accelerated = folder.absolute(), accel.works(image, qemu)
+    runs_on = f"Linux {image.release} on QEMU {qemu.version}, {'with KVM' if accelerated else 'processor emulated'}"
     (folder / AGENT).mkdir(parents=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)  # the keeper does it too, if this process cannot
         compile_dir(_PACKAGE, quiet=2)  # an emulated processor would take seconds, and forget it each time
-        command = boot.command(node, image, qemu, folder, accel.works(image, qemu))
-        with Console(stderr=True).status(f"booting {rig_id}: Linux {image.release} on QEMU {qemu.version}"):
+        command = boot.command(node, image, qemu, folder, accelerated)
+        with Console(stderr=True).status(f"booting {rig_id}: {runs_on}"):
             stack.enter_context(_kept(folder, deadline_s, command))
-        yield Node(node.name, folder / ROOT, {}, folder / AGENT)
+        yield Node(node.name, folder / ROOT, {}, folder / AGENT, (f"{node.name}: {runs_on}",))
 
 
 @contextmanager

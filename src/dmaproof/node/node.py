@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,12 +20,22 @@ class Node:
 
     ``agent`` is the folder with the sockets of the agent that runs its workers (dmaproof.node.remote), where the system
     is another one than this process's; ``root`` is then a copy of what was there when it came up, but for dev/kmsg.
+    ``notes`` say what it runs on, for reports.
     """
 
     name: str
     root: Path = Path("/")
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
     agent: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def kernel_release(node: Node) -> str:
+    """What uname -r says on ``node``: this system's kernel, or, by its copy of /proc/version, the other one's."""
+    if node.agent is None:
+        return platform.release()
+    words = (node.root / "proc/version").read_text(encoding="utf-8", errors="replace").split()
+    return words[2] if len(words) > 2 else "unknown"
 
 
 def lock_dir(node: Node) -> Path:
