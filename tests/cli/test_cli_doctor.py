@@ -35,6 +35,9 @@ def test_this_machine_row_by_row() -> None:
         "IOMMU",
         "FUSE",
         "KVM",
+        "lab QEMU",
+        "lab kernel",
+        "virtme-ng",
     ]
     assert {row["state"] for row in found.values()} <= {"ok", "missing", "unknown"}
     assert all(row["purpose"] for row in found.values())

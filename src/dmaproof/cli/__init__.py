@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "triage": "What a kernel log says is to blame.",
     "route": "Where the kernel sends peer traffic between two devices, and what would change it.",
     "report": "The report of a run, made again from its record.",
+    "lab": "The lab's QEMU and kernels: found, unpacked or built.",
 }
 
 
@@ -44,29 +46,43 @@ class Command(click.Command):
         return rest
 
 
-class _Commands(click.Group):
-    """The commands of COMMANDS, each ``dmaproof.cli.NAME``'s ``command``."""
+class Commands(click.Group):
+    """The commands of ``table`` (name, and what help says), each ``command`` of the module ``prefix`` + name."""
+
+    def __init__(self, name: str | None = None, *, table: Mapping[str, str], prefix: str, **settings: Any) -> None:
+        super().__init__(name, **{**settings, "no_args_is_help": False})
+        self.table, self.prefix = table, prefix
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            raise click.UsageError(f"say what to do: {', '.join(self.table)} ({ctx.command_path} --help tells more)")
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        command: click.Command = import_module(f"dmaproof.cli.{cmd_name}").command
+        command: click.Command = import_module(f"{self.prefix}{cmd_name}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"no command {args[0]!r}: {did_you_mean(args[0], COMMANDS)}")
+        if args[0] not in self.table and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}: {did_you_mean(args[0], self.table)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.table.items()))
 
 
-@click.group(cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    table=COMMANDS,
+    prefix="dmaproof.cli.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="dmaproof %(version)s")
 def group() -> None:
     """Qualifies CUDA peer-to-peer transfers and unified memory, and names the cause when they fail.
@@ -103,8 +119,6 @@ def _status(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments:
-        raise click.UsageError(f"say what to do: {', '.join(COMMANDS)} (dmaproof --help tells more)")
     with group.make_context("dmaproof", arguments) as context:
         group.invoke(context)
         return int(context.meta.get(__name__, 0))

@@ -17,6 +17,7 @@ import click
 from dmaproof import __version__
 from dmaproof.cli import Command, findings
 from dmaproof.cli.logs import one_line
+from dmaproof.guest.doctor import examine as lab_rows
 from dmaproof.report.text import counted
 from dmaproof.rig.archive import opened
 from dmaproof.rig.archive import save as pack
@@ -45,7 +46,7 @@ def command(as_json: bool, save: str | None, archive: str | None) -> None:
         if save is not None:
             _save(root, Path(save), as_json=as_json)
             return
-        rows = examine(root, {}, _PROBE_S) if archive is None else examine_saved(root)
+        rows = (*examine(root, {}, _PROBE_S), *lab_rows(_PROBE_S)) if archive is None else examine_saved(root)
     lacking = [row.subject for row in rows if row.required and row.state != "ok"]
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))

@@ -32,7 +32,7 @@ def read(path: Path) -> Image:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the kernel {path}: {error.strerror}") from None
-    if content[_X86_MAGIC] == b"HdrS":
+    if content[_X86_MAGIC] == b"HdrS" and len(content) >= 2 * _SETUP:
         return Image("x86_64", _x86_release(content))
     if (plain := _unpacked(content))[_ARM64_MAGIC] == b"ARM\x64":
         banner = _BANNER.search(plain)

@@ -56,6 +56,15 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """A mirror of ``distribution`` ("debian", "ubuntu"), and the keys that sign its lists."""
+
+    url: str
+    distribution: str
+    keyring: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class Archive:
     """The newest suite for one architecture: apt with a ``folder`` of its own. ``lock`` is the store's."""
 
@@ -81,51 +90,55 @@ class Archive:
         return child.run(words, self.log, Deadline.after(timeout_s), line=line, keep=(self.lock,), folder=folder)
 
 
-def archive(arch: str, lock: int, tell: Tell) -> Archive:
-    """The newest suite of this system's distribution for ``arch`` (x86_64, aarch64), its lists fetched anew.
+def archive(arch: str, lock: int, tell: Tell, site: Site | None = None) -> Archive:
+    """The newest suite at ``site`` (default: the system's own) for ``arch`` (x86_64, aarch64), its lists fetched anew.
 
-    Raises UsageError where this system has no apt, or its site does not answer.
+    Raises UsageError where this system has no apt, DmaproofError where the site does not answer or is not trusted.
     """
-    distribution = _distribution()
     folder = store.folder() / "apt" / ARCHITECTURE[arch]
     for one in _FOLDERS:
         (folder / one).mkdir(parents=True, exist_ok=True)
+    (folder / "log").write_bytes(b"")
+    site = site or systems_own(folder / "log")
     (folder / "status").write_bytes(b"")
-    settings = _CONFIGURATION.format(architecture=ARCHITECTURE[arch], folder=folder)
-    (folder / "apt.conf").write_text(settings, encoding="utf-8")
-    made = Archive(folder, distribution, lock, tell)
-    made.log.write_bytes(b"")
-    (folder / "sources.list").write_text(_sources(made) + "\n", encoding="utf-8")
-    tell("package lists", "", None)
+    (folder / "apt.conf").write_text(_CONFIGURATION.format(architecture=ARCHITECTURE[arch], folder=folder))
+    (folder / "sources.list").write_text(sources_line(site) + "\n")
+    made = Archive(folder, site.distribution, lock, tell)
+    tell("fetching package lists", "", None)
     made.apt(["apt-get", "update", "-o", "APT::Update::Error-Mode=any"], _UPDATE_S)
     return made
 
 
+def systems_own(log: Path) -> Site:
+    """Where the system's own lists come from, as apt itself says. Raises UsageError on a system without apt."""
+    distribution = _distribution()
+    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    # without the option, it is silent of sites whose lists were never fetched
+    command = ["apt-get", "indextargets", "--no-release-info", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"]
+    rows = [row.split() for row in child.run(command, log, Deadline.after(_UPDATE_S)).splitlines()]
+    sites = [row[0] for row in rows if row[1:] == [release]] or [row[0] for row in rows if len(row) > 1]
+    if not sites:
+        raise UsageError("apt knows no site (`apt-get indextargets` says nothing): give /etc/apt a list with `deb`")
+    keyring = Path(f"/usr/share/keyrings/{distribution}-archive-keyring.gpg")
+    return Site(sites[0], distribution, keyring if keyring.exists() else None)
+
+
 def _distribution() -> str:
-    """ "debian" or "ubuntu": whose archive this system's apt speaks to. Raises UsageError."""
     said = platform.freedesktop_os_release()
     for name in (said.get("ID", ""), *said.get("ID_LIKE", "").split()):
         if name in _NEWEST and shutil.which("apt-get") and shutil.which("dpkg-deb"):
             return name
     raise UsageError(
         f"{said.get('PRETTY_NAME', 'this system')} has no apt-get of Debian or Ubuntu to unpack packages with: install "
-        "QEMU (qemu-system-x86_64) by its own package manager, and name a kernel of yours: dmaproof lab kernel --kernel"
+        "QEMU by its own package manager, and name a kernel file of yours where one is asked for"
     )
 
 
-def _sources(archive: Archive) -> str:
-    """One line of sources.list(5). The site is the one that this system's own lists come from."""
-    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    command = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"]
-    said = child.run(command, archive.log, Deadline.after(_UPDATE_S))
-    rows = [words for row in said.splitlines() if len(words := row.split()) == 2]
-    sites = [site for site, suite in rows if suite == release] or [site for site, _ in rows]
-    if not sites:
-        raise UsageError("apt knows no site (apt-get indextargets says nothing): give it a sources.list with `deb`")
-    suite, components = _NEWEST[archive.distribution]
-    keyring = Path(f"/usr/share/keyrings/{archive.distribution}-archive-keyring.gpg")
-    signed = f" signed-by={keyring}" if keyring.exists() else ""
-    return f"deb [target=Packages{signed}] {sites[0]} {suite} {components}"
+def sources_line(site: Site) -> str:
+    """For sources.list(5). Without a keyring of its own, apt trusts the keys it trusts for all."""
+    suite, components = _NEWEST[site.distribution]
+    signed = f" signed-by={site.keyring}" if site.keyring else ""
+    return f"deb [target=Packages{signed}] {site.url} {suite} {components}"
 
 
 def closure(archive: Archive, names: Sequence[str]) -> tuple[Package, ...]:

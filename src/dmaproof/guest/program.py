@@ -138,15 +138,21 @@ def _converse(argv: Sequence[str], questions: Sequence[Mapping[str, Any]]) -> li
         said = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=_ASK_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{argv[0]} does not run: {error}") from None
-    answers = [one for line in said.stdout.splitlines() if "event" not in (one := json.loads(line))]
+    answers = [one for one in _objects(said.stdout) if "event" not in one]
     if len(answers) != len(lines) + 1:
         last = (said.stderr.strip().splitlines() or [f"exit status {said.returncode}"])[-1]
         raise UsageError(f"{argv[0]} does not answer by QMP: {last}")
     return [answers[0], *answers[2:-1]]
 
 
+def _objects(text: str) -> list[dict[str, Any]]:
+    """One JSON object a line; what a wrapper may say besides is left out."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
 def supply(arch: str, tell: Tell = quietly, *, anew: bool = False) -> Program:
-    """A QEMU for ``arch`` with all that ``NEEDS`` says: found, or unpacked into the cache; ``anew``: in any case.
+    """A QEMU for ``arch`` with all that ``NEEDS`` says: found, or unpacked into the cache; ``anew``: the newest,
+    also where one in the cache would do.
 
     Raises UsageError where this system has no archive to take it from, DmaproofError where that fails.
     """
@@ -159,7 +165,7 @@ def supply(arch: str, tell: Tell = quietly, *, anew: bool = False) -> Program:
         tree = unpacked_tree(arch)  # another process may have been faster
         if tree is None or anew:
             tree = _unpack(arch, packages.archive(platform.machine(), lock, tell))
-        return find(arch, None if shutil.which(_name(arch)) is None else NEEDS[arch])
+    return find(arch)
 
 
 def _unpack(arch: str, archive: packages.Archive) -> Path:

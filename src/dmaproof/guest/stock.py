@@ -13,7 +13,7 @@ from dmaproof.guest.telling import Tell, quietly
 from dmaproof.node.deadline import Deadline
 
 _IMAGE = {"debian": "linux-image-cloud-{}", "ubuntu": "linux-image-virtual"}
-_PARTS = ("linux-binary-", "linux-image-", "linux-modules-")
+_PARTS = ("linux-base-", "linux-binary-", "linux-image-", "linux-modules-")
 _MODULES = Path("usr/lib/modules")
 _DEPMOD_S = 120.0
 
@@ -28,8 +28,11 @@ def supply(arch: str, tell: Tell = quietly, *, anew: bool = False) -> Kernel:
             return kernel.choose(STOCK, arch)
         except UsageError:
             pass
-    if shutil.which("depmod") is None:
-        raise UsageError("no depmod to index the kernel's modules with: run `sudo apt-get install -y kmod`")
+    if shutil.which("depmod") is None or shutil.which("busybox") is None:
+        why = "its modules are indexed and loaded by kmod, from an initramfs of busybox"
+        raise UsageError(
+            f"a stock kernel's lab host needs both: {why}: run `sudo apt-get install -y kmod busybox-static`"
+        )
     with store.locked(tell) as lock:
         archive = packages.archive(arch, lock, tell)
         parts = _parts(archive, _IMAGE[archive.distribution].format(ARCHITECTURE[arch]))

@@ -62,14 +62,14 @@ def _tried(subject: str, outcome: Outcome, purpose: str, supply: str, *, require
     return Row(
         subject,
         "ok" if outcome.ok else "missing",
-        _plain(outcome.text),
+        plain(outcome.text),
         purpose,
         "" if outcome.ok else supply,
         required,
     )
 
 
-def _plain(reason: str) -> str:
+def plain(reason: str) -> str:
     """An error's text without Python's names for it."""
     return re.sub(r"^(?:[\w.]+: )?(?:\[Errno \d+\] )?", "", reason) if "Error: " in reason else reason
 
