@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from dmaproof.rig.hardware import Endpoint, Qemu, Switch
-from dmaproof.rig.lab import MIB, RootPort, device_of, root_bus_of, root_ports
+from dmaproof.rig.lab import LAST_DEVICE, MIB, RootPort, device_of, root_bus_of, root_ports
 from dmaproof.rig.model import Node
 
-_IOMMU_SLOT = 0x1E
 _KINDS = {
     "edu": ("edu", "dma_mask=0xffffffffffffffff"),  # its own mask is 28 bits (hw/misc/edu.c)
     "nvme": ("nvme",),
@@ -29,7 +28,7 @@ _CPUS = {"x86_64": None, "aarch64": "cortex-a57"}
 _IOMMUS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "vtd": ("intel-iommu", {"intremap": "on", "device-iotlb": "on", "aw-bits": "48"}),
     "amdvi": ("amd-iommu", {"pci-id": "amdvi", "intremap": "on", "device-iotlb": "on", "dma-remap": "on"}),
-    "virtio-iommu": ("virtio-iommu-pci", {"addr": f"{_IOMMU_SLOT:02x}"}),
+    "virtio-iommu": ("virtio-iommu-pci", {"aw-bits": "48"}),
     "smmuv3": ("arm-smmuv3", {"primary-bus": "pcie.0"}),
 }
 _PARAMETERS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -59,7 +58,8 @@ def _arguments(node: Node) -> Iterator[str]:
     ports = root_ports(node.switch.values(), node.endpoints)
     yield from _machine(node, qemu)
     yield from _memory(qemu, 1 + max((one.numa_node or 0 for one in node.endpoints), default=0))
-    yield from _devices(_iommu(node, qemu), _expanders(node, ports), _ports(qemu, ports))
+    own, *expanders = _own_slots(ports)
+    yield from _devices(_iommu(node, qemu, own), _expanders(node, ports, expanders), _ports(qemu, ports))
     for one in node.endpoints:
         yield from _endpoint(one)
 
@@ -93,25 +93,30 @@ def _memory(qemu: Qemu, numa_nodes: int) -> Iterator[str]:
         yield from ("-numa", ",".join(["node", f"nodeid={number}", *cpus, f"memdev=numa{number}"]))
 
 
-def _iommu(node: Node, qemu: Qemu) -> Iterator[str]:
+def _own_slots(ports: Iterable[RootPort]) -> list[int]:
+    """The places on bus 0 that the rig leaves to the IOMMU and to the bridges of other root buses, from the top."""
+    taken = {device_of(port.bdf) for port in ports if port.bus == 0}
+    return [slot for slot in range(LAST_DEVICE, 0, -1) if slot not in taken]
+
+
+def _iommu(node: Node, qemu: Qemu, slot: int) -> Iterator[str]:
     """Before all that it stands over: iommu-testdev and virtio-iommu look for it, or at the bus, as they come up."""
     family = node.iommu.family
     if family == "none" or (family == "smmuv3" and not qemu.iommu_options):
         return
     if family == "amdvi":
-        yield f"AMDVI-PCI,id=amdvi,addr={_IOMMU_SLOT:02x}"
+        yield f"AMDVI-PCI,id=amdvi,bus=pcie.0,addr={slot:02x}"
     device, defaults = _IOMMUS[family]
-    options = {**defaults, **dict(option.split("=", 1) for option in qemu.iommu_options)}
+    place = {"bus": "pcie.0", "addr": f"{slot:02x}"} if family == "virtio-iommu" else {}
+    options = {**place, **defaults, **dict(option.split("=", 1) for option in qemu.iommu_options)}
     yield ",".join([device, *(f"{key}={value}" for key, value in options.items())])
 
 
-def _expanders(node: Node, ports: Iterable[RootPort]) -> Iterator[str]:
-    """Root buses other than 0. Their bridges stand on bus 0, where no port of the rig does."""
-    taken = {_IOMMU_SLOT} | {device_of(port.bdf) for port in ports if port.bus == 0}
-    slots = (slot for slot in range(_IOMMU_SLOT, 0, -1) if slot not in taken)
+def _expanders(node: Node, ports: Iterable[RootPort], slots: Iterable[int]) -> Iterator[str]:
+    """Root buses other than 0. Their bridges stand on bus 0."""
     numa = {root_bus_of(one, node.switch.values()): one.numa_node for one in node.endpoints}
-    for bus in sorted({port.bus for port in ports} - {0}):
-        at = f"pxb-pcie,id={_root(bus)},bus=pcie.0,addr={next(slots):02x},bus_nr={bus}"
+    for bus, slot in zip(sorted({port.bus for port in ports} - {0}), slots, strict=False):
+        at = f"pxb-pcie,id={_root(bus)},bus=pcie.0,addr={slot:02x},bus_nr={bus}"
         yield at if numa.get(bus) is None else f"{at},numa_node={numa[bus]}"
 
 

@@ -19,8 +19,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "aarch64": ("smmuv3", "none"),
 }
 """The IOMMUs that QEMU models, by architecture."""
-CHIPSET_DEVICES = (0x00, 0x1F)
-"""The device numbers on bus 0 that are not free: the host bridge, and q35's ICH9 (hw/i386/pc_q35.c)."""
+LAST_DEVICE = 0x1E
+"""Bus 0 has places 01 to this one: 00 is the host bridge's, 1f q35's ICH9's (hw/i386/pc_q35.c)."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,11 @@ def _of_places(
         if not bdf.endswith(".0"):
             yield f"qemu: {bdf}: every device here has one function, 0"
     for root_port in ports:
-        if root_port.bus == 0 and device_of(root_port.bdf) in CHIPSET_DEVICES:
+        if root_port.bus == 0 and not 0 < device_of(root_port.bdf) <= LAST_DEVICE:
             yield f"qemu: port {root_port.bdf}: the chipset's; free on bus 0 are 0000:00:01.0 to 0000:00:1e.0"
+    wanted = sum(one.bus == 0 for one in ports) + len({one.bus for one in ports} - {0}) + 1
+    if wanted > LAST_DEVICE:
+        yield f"qemu: {wanted} places on bus 0 for ports, other root buses and the IOMMU, where {LAST_DEVICE} are free"
     taken: dict[str, str] = {}
     for name, port in (*((one.name, one.port) for one in switches), *((one.name, one.port) for one in endpoints)):
         if port in taken:
