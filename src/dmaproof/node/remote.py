@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from pydantic import TypeAdapter
+
 from dmaproof import errors
 from dmaproof.errors import Hang, NodeError, NodeLost
 from dmaproof.node import messages
@@ -26,7 +28,7 @@ from dmaproof.node.deadline import Deadline
 from dmaproof.node.messages import CALL, Note, Raised, Returned
 from dmaproof.node.node import Node
 from dmaproof.node.output import Output
-from dmaproof.node.remote_frames import DONE, Done, Hung, Refused, Stop, Work
+from dmaproof.node.remote_frames import Done, Hung, Refused, Stop, Work
 from dmaproof.node.worker import returned
 
 R = TypeVar("R")
@@ -38,6 +40,7 @@ _LADDER_S = 20.0
 """What the ladder over there may take after a deadline (dmaproof.node.ladder.Bounds), on a slow emulator."""
 _IDLE_EVERY_S = 0.05
 _SEND_S = 10.0
+_DONE: TypeAdapter[Done] = TypeAdapter(Done)
 _lines: dict[Path, Line] = {}
 _worker_numbers = itertools.count(1)
 
@@ -60,7 +63,7 @@ class Line:
         while True:
             frame = self._channel.next_frame()
             if frame is not None:
-                done = DONE.validate_json(frame)
+                done = _DONE.validate_json(frame)
                 if (done.session, done.worker, done.number) == (self.session, worker, number):
                     return done
                 continue

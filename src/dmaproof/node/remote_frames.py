@@ -69,4 +69,3 @@ class Done:
 
 
 ASKED: TypeAdapter[Work | Stop] = TypeAdapter(Annotated[Work | Stop, Field(discriminator="kind")])
-DONE: TypeAdapter[Done] = TypeAdapter(Done)

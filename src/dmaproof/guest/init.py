@@ -1,0 +1,91 @@
+"""The first process of a lab host that comes up from an initramfs of ours: mounts what a kernel offers, starts the
+agent, takes in orphans, and switches the machine off once the agent has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from dmaproof.guest import agent
+
+PACKAGES = "/usr/lib/python3/dist-packages"
+MODULES = Path("/etc/modules")
+"""The drivers to load first, a name a line."""
+_MOUNTS = {
+    "/proc": "proc",
+    "/sys": "sysfs",
+    "/dev": "devtmpfs",
+    "/dev/pts": "devpts",
+    "/dev/shm": "tmpfs",  # noqa: S108 - it is what shm_open(3) wants
+    "/sys/kernel/debug": "debugfs",
+    "/sys/kernel/tracing": "tracefs",
+    "/run": "tmpfs",
+    "/tmp": "tmpfs",  # noqa: S108 - of a machine of its own
+}
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "PYTHONPATH": PACKAGES}
+_POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF, include/uapi/linux/reboot.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Does not return: where the first process ends, the kernel panics."""
+    try:
+        for place, kind in _MOUNTS.items():
+            _mount(place, kind)
+        os.environ |= _ENVIRONMENT
+        _load_drivers()
+        _say(f"the agent ended (status {_outlived(_agent())})")
+    except Exception:  # noqa: BLE001 - the console is all that can be told, and the machine has to end
+        _say(traceback.format_exc())
+    finally:
+        os.sync()
+        _libc.reboot(_POWER_OFF)
+
+
+def _mount(place: str, kind: str) -> None:
+    """A kernel without such a file system has none, and says so to whoever wants it."""
+    with contextlib.suppress(OSError):  # sysfs makes no folders
+        Path(place).mkdir(exist_ok=True)
+    _libc.mount(kind.encode(), place.encode(), kind.encode(), 0, None)
+
+
+def _load_drivers() -> None:
+    names = MODULES.read_text(encoding="utf-8").split()
+    if names:
+        os.waitpid(os.posix_spawnp("modprobe", ["modprobe", "-a", *names], os.environ), 0)
+
+
+def _agent() -> int:
+    """Its own process group and session, in this very interpreter: starting another takes a second."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        try:
+            agent.main()
+        except BaseException:  # noqa: BLE001 - as above
+            _say(traceback.format_exc())
+        os._exit(1)
+    return pid
+
+
+def _outlived(pid: int) -> int:
+    """Take in every child until ``pid`` ends; its status."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _say(words: str) -> None:
+    """To the console."""
+    sys.stderr.write(f"init error: {words}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()
