@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from dmaproof.errors import UsageError
 from dmaproof.pci import address_map, iommu, route, sysfs
 from dmaproof.rig.archive import MANIFEST, opened, save
+from dmaproof.rig.doctor_saved import examine_saved
 from dmaproof.rig.saved import manifest, rig_of
 from dmaproof.rig.unpack import is_archive
 from tests.pci.machine_tree import MachineTree, gpu_config, port_config
@@ -284,3 +285,42 @@ def test_what_a_killed_one_left_is_swept_and_what_is_in_use_is_not(machine: Mach
     finally:
         os.close(fd)
         used.rmdir()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"[" * 200_000, b"[]", b"\xff", b'{"left_out": 5}', b'{"left_out": "words"}', b'{"left_out": [5, null]}',
+     b'{"left_out": [], "time": [], "made_by": {}}'],
+    ids=lambda told: repr(told[:20]),
+)  # fmt: skip
+def test_an_archive_that_tells_nonsense_of_itself(told: bytes, tmp_path: Path) -> None:
+    file = crafted(tmp_path / "odd.tar.gz", MARK, content=told)
+    with opened(file) as root:
+        assert rig_of(root).rig.id == "host:saved"
+        assert examine_saved(root)
+
+
+def test_two_things_of_one_name(tmp_path: Path) -> None:
+    file = crafted(tmp_path / "odd.tar.gz", MARK, member("sys"), member("sys/bus"))
+    with pytest.raises(UsageError, match=r"odd\.tar\.gz is no archive of a machine: two things"), opened(file):
+        pass
+
+
+def test_no_room_to_unpack(
+    machine: MachineTree, tiny_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive is not to blame, and the message does not say so."""
+    (machine.root / "dev/kmsg").write_bytes(bytes(1 << 18))
+    save(machine.root, tmp_path / "bench.tar.gz", "0")
+    monkeypatch.setattr(tempfile, "tempdir", str(tiny_disk))
+    said = r"cannot unpack .*bench\.tar\.gz into .*disk: No space left on device; set TMPDIR"
+    with pytest.raises(UsageError, match=said), opened(tmp_path / "bench.tar.gz"):
+        pass
+    assert list(tiny_disk.iterdir()) == []
+
+
+def test_a_kernel_log_that_is_a_folder(machine: MachineTree, tmp_path: Path) -> None:
+    (machine.root / "dev/kmsg").unlink()
+    (machine.root / "dev/kmsg").mkdir()
+    saved = save(machine.root, tmp_path / "bench.tar.gz", "0")
+    assert any("kernel log" in one and "Is a directory" in one for one in saved.left_out)

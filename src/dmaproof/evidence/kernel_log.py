@@ -23,6 +23,8 @@ def since_boot(path: Path, most_nbytes: int | None = None) -> tuple[bytes, ...]:
         raise NodeError(f"{path} cannot be read: {error.strerror}; run as root, or give CAP_SYSLOG") from None
     try:
         return tuple(_bounded(_reads(fd), most_nbytes))
+    except OSError as error:
+        raise NodeError(f"{path} cannot be read: {error.strerror}") from None
     finally:
         os.close(fd)
 

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tarfile
 import tempfile
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from dmaproof.errors import UsageError
 from dmaproof.pci import sysfs
 from dmaproof.rig.contents import Contents, gather
-from dmaproof.rig.unpack import unpack
+from dmaproof.rig.unpack import is_archive, unpack
 
 MANIFEST = "dmaproof-archive.json"
 _FORMAT = 1
@@ -41,10 +42,9 @@ def save(
 ) -> Saved:
     """Pack the machine under ``root`` into ``path`` (tar, gzip), or into what it links to.
 
-    Raises UsageError where it cannot be written, or is no file: a device or FIFO would be replaced, not written to.
+    Raises UsageError where it cannot be written, or something else than an archive would be lost.
     """
-    if path.exists() and not path.is_file():
-        raise UsageError(f"cannot write {path}: it is there and no file; name a file, such as bench.tar.gz")
+    _refuse_to_replace(path)
     contents = gather(root, progress, with_log=with_log)
     functions = sum(str(Path(name).parent) == str(sysfs.DEVICES) for name in contents.links)
     manifest = {
@@ -68,6 +68,18 @@ def save(
     finally:
         _remove(beside)
     return Saved(nbytes, len(contents.files), functions, tuple(contents.left_out))
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """What is there may go if it is an archive or holds nothing: a device or FIFO would be replaced, not written to."""
+    try:
+        there = path.stat()
+    except OSError:  # not there, or out of reach: writing tells
+        return
+    if not stat.S_ISREG(there.st_mode):
+        raise UsageError(f"cannot write {path}: it is there and no file; name a file, such as bench.tar.gz")
+    if there.st_size and not is_archive(path):
+        raise UsageError(f"cannot write {path}: it is there and no archive; name another file, or remove that one")
 
 
 def _remove(path: Path) -> None:
@@ -98,7 +110,7 @@ def opened(path: Path) -> Iterator[Path]:
 
     Raises UsageError for what is neither, or is damaged, too large, or tries to leave its folder.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long
         if not (path / sysfs.DEVICES).is_dir():
             raise UsageError(f"{path} is no machine's root: there is no {sysfs.DEVICES} in it")
         yield path

@@ -11,7 +11,7 @@ from dmaproof.pci import sysfs
 from dmaproof.rig.contents import LOG
 from dmaproof.rig.doctor import Row, config_space, iommu_in_use
 from dmaproof.rig.model import Rig
-from dmaproof.rig.saved import manifest, rig_of
+from dmaproof.rig.saved import left_out, manifest, rig_of
 
 _AGAIN = "on that machine: sudo $(command -v dmaproof) doctor --save FILE"
 _SO_IT_WAS = "none: so the machine was when it was saved"
@@ -57,4 +57,4 @@ def _log(root: Path) -> Row:
 
 
 def _why_no_log(root: Path) -> Iterator[str]:
-    return (one for one in manifest(root).get("left_out", ()) if one.startswith("kernel log"))
+    return (one for one in left_out(root) if one.startswith("kernel log"))

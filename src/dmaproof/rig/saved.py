@@ -40,14 +40,20 @@ def _named(root: Path, gpu: Gpu) -> Gpu:
 
 def _missing(root: Path) -> Iterator[str]:
     """What the archive says was not packed."""
-    for one in manifest(root).get("left_out", ()):
+    for one in left_out(root):
         yield f"not in the archive: {one}"
+
+
+def left_out(root: Path) -> tuple[str, ...]:
+    """What the archive says it lacks, though the machine had it."""
+    told = manifest(root).get("left_out")
+    return tuple(map(str, told)) if isinstance(told, list) else ()
 
 
 def manifest(root: Path) -> Mapping[str, Any]:
     """What the archive says of itself; empty for a folder that never was one."""
     try:
         content = json.loads((root / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last for thousands of nested brackets
         return {}
     return content if isinstance(content, dict) else {}

@@ -6,10 +6,12 @@ an error, not a surprise.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import posixpath
 import shutil
+import stat
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -58,9 +60,16 @@ def is_archive(path: Path) -> bool:
 def unpack(path: Path, folder: Path) -> None:
     """Put what ``path`` holds under ``folder``. Raises UsageError for a damaged, too large or malicious one."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"cannot read {path}: it is no file; name an archive that `dmaproof doctor --save` wrote")
         with _tar(path) as tar:
             _take(tar, path, folder)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise UsageError(f"{path} is no archive of a machine: two things in it have one name") from None
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            way_out = f"set TMPDIR to a folder with {_MOST_NBYTES >> 20} MiB of room"
+            raise UsageError(f"cannot unpack {path} into {folder.parent}: {error.strerror}; {way_out}") from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged or no archive ({error})"
         raise UsageError(f"cannot read {path}: {reason}") from None
 

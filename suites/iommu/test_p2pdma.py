@@ -1,0 +1,89 @@
+"""The kernel's own peer-to-peer DMA, from one drive's buffer to another drive: as `dmaproof route` predicts it.
+
+The kernel allows or refuses it by the topology (drivers/pci/p2pdma.c). Where it allows it, the data must be right:
+what the calls say is no proof.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from dmaproof.endpoint.p2pdma import PeerTransfers, Transfer, transfer
+from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
+from dmaproof.pci import route
+from dmaproof.pci.route import Route
+from fixtures.evidence import Expectations, NoteEvidence, NoteFact
+from fixtures.pairs import Peers
+from fixtures.state import Run
+from fixtures.worker import Bench
+
+
+@pytest.mark.catches("silent_drop")
+@pytest.mark.requires(kind="nvme")
+@pytest.mark.usefixtures("rested")
+def test_transfers(
+    peers: Peers, worker: Bench, evidence: Expectations, note_fact: NoteFact, note_evidence: NoteEvidence, run: Run
+) -> None:
+    """``peers.source`` does the DMA (the kernel's client), in the buffer of ``peers.target`` (its provider)."""
+    client, provider = peers.source.bdf, peers.target.bdf
+    predicted = route.predict(run.nodes[peers.node.name].root, provider, client)
+    note_evidence("pci", "route", f"route {client} to {provider}: {predicted.outcome}: {predicted.reason}")
+    if predicted.outcome == "unknown":
+        pytest.skip(f"what the kernel will make of it is unknown: {predicted.reason}")
+    moved = worker.run(transfer, provider=provider, client=client)
+    _note(note_fact, moved)
+    if predicted.outcome == "unsupported":
+        for way in (moved.peer_read, moved.peer_write):
+            assert way.error is not None, f"{predicted.reason}; yet the kernel moved {way.claimed_nbytes} bytes"
+    else:
+        assert moved.peer_read.right, _story("read", moved, moved.peer_read, predicted)
+        assert moved.peer_write.right, _story("written", moved, moved.peer_write, predicted)
+    _agrees_with_kernel(evidence, predicted)
+
+
+def _agrees_with_kernel(evidence: Expectations, predicted: Route) -> None:
+    """The kernel prints its verdict when it first decides on two devices, and never again until the next boot."""
+    told = [one for one in evidence.seen("p2pdma") if one.event is not None and one.event.bdf == predicted.client]
+    said = {one.event.event for one in told if one.event is not None}
+    allowed = set[str | None]()
+    if predicted.redirecting:
+        allowed.add("acs-redirect")
+    if predicted.outcome == "unsupported":
+        allowed |= {"not-supported", "not-whitelisted"}
+    surplus = [one.text for one in told if one.event is not None and one.event.event not in allowed]
+    assert not surplus, f"predicted {predicted.outcome} ({predicted.reason}), the kernel says: {'; '.join(surplus)}"
+    if predicted.outcome == "unsupported" and said:
+        assert "not-supported" in said, (
+            f"predicted {predicted.outcome}, of which the kernel says only {sorted(map(str, said))}"
+        )
+
+
+def _note(note_fact: NoteFact, moved: PeerTransfers) -> None:
+    read, written = moved.peer_read, moved.peer_write
+    note_fact(
+        "peer-read",
+        f"{moved.client} read {moved.provider}'s memory at {moved.address:#x}: {_told(read)}",
+        PeerReadSeen(
+            reader=moved.client, owner=moved.provider, engine="nvme", nbytes=moved.nbytes, nwords=read.nwords,
+            wrong_words=read.wrong_words, claimed_nbytes=read.claimed_nbytes,
+        ),
+    )  # fmt: skip
+    note_fact(
+        "peer-write",
+        f"{moved.client} wrote {moved.provider}'s memory at {moved.address:#x}: {_told(written)}",
+        PeerWriteSeen(
+            writer=moved.client, owner=moved.provider, engine="nvme", nbytes=moved.nbytes, nwords=written.nwords,
+            wrong_words=written.wrong_words, old_words=written.old_words, writer_wrong_words=None,
+            claimed_nbytes=written.claimed_nbytes,
+        ),
+    )  # fmt: skip
+
+
+def _told(way: Transfer) -> str:
+    said = f"the call says {way.error}" if way.error else f"the call claims {way.claimed_nbytes} bytes"
+    return f"{said}, {way.wrong_words} of {way.nwords} words are wrong"
+
+
+def _story(verb: str, moved: PeerTransfers, way: Transfer, predicted: Route) -> str:
+    what = f"{moved.nbytes} bytes {verb} by {moved.client} in the memory of {moved.provider}"
+    return f"{what}: {_told(way)} ({predicted.reason})"
