@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shlex
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.console import SCRIPT, Said, dmaproof
+from tests.support.console import SCRIPT, TIMEOUT_S, Said, dmaproof
+from tests.support.harness import eventually
 
 NO_DRIVER = {"LD_LIBRARY_PATH": ""}
 
@@ -109,3 +113,43 @@ def test_bindings_that_cannot_be_imported(module: str, row: str, tmp_path: Path)
     assert (said.status, found["state"], found["required"]) == (1, "missing", True)
     assert found["detail"] == "libstdc++.so.6 is missing"
     assert "-m pip install --upgrade cuda-python" in found["supply"]
+
+
+@pytest.mark.parametrize("content", [b"a log", b"\x1f\x8b", gzip.compress(b"a log")], ids=["log", "mark", "gzip"])
+def test_only_an_archive_is_replaced(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "console.log"
+    file.write_bytes(content)
+    assert f"cannot write {file}: it is there and no archive" in dmaproof("doctor", "--save", file).complaint
+    assert file.read_bytes() == content
+    file.write_bytes(b"")
+    for _ in "once", "again":
+        assert dmaproof("doctor", "--save", file).status == 0
+    assert file.read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_saving_is_into_a_file(tmp_path: Path) -> None:
+    assert "name a file, such as bench.tar.gz" in dmaproof("doctor", "--save", "-", cwd=tmp_path).complaint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_saving_that_is_cut_short_leaves_the_old_archive(number: signal.Signals, tmp_path: Path) -> None:
+    root, folder = tmp_path / "machine", tmp_path / "saved"
+    folder.mkdir()
+    (root / "sys/bus/pci/devices").mkdir(parents=True)
+    (root / "dev").mkdir()
+    (root / "dev/kmsg").write_bytes(b"6,1,100,-;first\n")
+    file = folder / "bench.tar.gz"
+    command = ["doctor", "--archive", root, "--save", file]
+    assert dmaproof(*command).status == 0
+    before = file.read_bytes()
+    (root / "dev/kmsg").write_bytes(os.urandom(48 << 20))
+    with subprocess.Popen([SCRIPT, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert eventually(lambda: len(list(folder.iterdir())) == 2)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    assert out == b""
+    assert file.read_bytes() == before
+    if number == signal.SIGINT:
+        assert (process.returncode, err) == (130, b"dmaproof: interrupted\n")
+        assert list(folder.iterdir()) == [file]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,3 +138,64 @@ def test_interrupt_ends_with_one_line_and_130() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 130
         assert process.stderr.read() == b"dmaproof: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["decode", "nowhere"], ["decode", "/dev/null"]], ids=["complaint", "remark"])
+def test_nobody_to_complain_to_is_no_finding(arguments: list[str]) -> None:
+    """A status of 1 would say that something was found."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([SCRIPT, *arguments], stderr=full, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 2
+    piped = f"{SCRIPT} decode nowhere 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", piped], timeout=TIMEOUT_S, check=False).returncode == 2
+
+
+def terminal(*arguments: str, cwd: Path, **env: str) -> str:
+    """What a terminal gets to show."""
+    command = " ".join(shlex.quote(str(word)) for word in (SCRIPT, *arguments))
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm", **env},
+        check=False,
+    )
+    return done.stdout.decode()
+
+
+needs_script = pytest.mark.skipif(shutil.which("script") is None, reason="needs script(1) for a terminal")
+
+
+@needs_script
+@pytest.mark.parametrize(
+    "arguments",
+    [["decode", "{}"], ["decode", "{}.not"], ["triage", "{}", "other"], ["doctor", "--save", "{}.tgz"],
+     ["doctor", "--archive", "{}.not"], ["rigs", "./{}"], ["report", "{}.not"], ["route", "--sysfs", "{}.not"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_files_name_cannot_steer_the_terminal(arguments: list[str], tmp_path: Path) -> None:
+    name = "red\x1b[31m\x1b]0;owned\x07"
+    for file in (name, "other"):
+        (tmp_path / file).write_bytes(FAULT if file == "other" else b"nothing of note")
+    said = terminal(*(word.format(name) for word in arguments), cwd=tmp_path)
+    assert "red\\x1b[31m\\x1b]0;owned\\x07" in said
+    assert "\x1b[31m" not in said
+    assert "\x07" not in said
+
+
+@needs_script
+def test_colours_are_left_out_on_demand(tmp_path: Path) -> None:
+    assert "\x1b[3" in terminal("doctor", cwd=tmp_path, NO_COLOR="")
+    assert "\x1b" not in terminal("doctor", cwd=tmp_path, NO_COLOR="1")
+    assert "\x1b" not in terminal("doctor", cwd=tmp_path, TERM="dumb")
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    log = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.log"))
+    log.write_bytes(FAULT)
+    assert dmaproof("decode", log).status == 1
+    assert "\\udcff\\udcfe.log2: No such file" in dmaproof("decode", f"{log}2").complaint
+    answer = json.loads(dmaproof("triage", "--json", log).out)
+    assert answer["logs"][0]["name"].encode().decode() == "\\udcff\\udcfe"

@@ -63,3 +63,15 @@ def test_a_wrong_file_gets_one_line_that_names_it(content: bytes, said: str, tmp
     complaint = dmaproof("rigs", file).complaint
     assert str(file) in complaint
     assert said in complaint
+
+
+def test_a_mark_that_editors_on_windows_put_first(tmp_path: Path) -> None:
+    rig = tmp_path / "rig.toml"
+    rig.write_text('\ufeffname = "bench"\nkind = "host"\n[node.host]\n', encoding="utf-8")
+    assert (said := dmaproof("rigs", rig)).status == 0, said
+
+
+def test_a_file_too_large_for_a_rig(tmp_path: Path) -> None:
+    rig = tmp_path / "rig.toml"
+    rig.write_bytes(b"#" * (5 << 20))
+    assert f"cannot read {rig}: it has more than 4194304 bytes" in dmaproof("rigs", rig).complaint

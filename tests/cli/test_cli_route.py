@@ -192,7 +192,15 @@ def test_every_command_takes_the_archive(straight: Path, tmp_path: Path) -> None
 
 def test_an_archive_without_a_log(straight: Path, tmp_path: Path) -> None:
     save(straight, tmp_path / "bench.tar.gz", "0")
-    assert "there is no kernel log in it" in dmaproof("decode", tmp_path / "bench.tar.gz").complaint
+    file = tmp_path / "bench.tar.gz"
+    for arguments in (["decode"], ["triage"], ["triage", "--archive"]):
+        assert f"cannot read {file}: there is no kernel log in it" in dmaproof(*arguments, file).complaint
+
+
+@pytest.mark.parametrize("word", ["host", "auto"])
+def test_names_of_the_rig_that_this_machine_is(word: str, straight: Path) -> None:
+    said = dmaproof("route", "--sysfs", straight, "--rig", word, "gpuX", "gpu1").complaint
+    assert "'gpuX' is neither a PCI address" in said
 
 
 def test_the_worked_example_is_what_the_command_prints(tmp_path: Path) -> None:

@@ -250,3 +250,28 @@ def test_a_gpu_that_the_rig_does_not_name_is_lost_all_the_same(tmp_path: Path) -
     )
     said = dmaproof("triage", "--rig=virtual:pcie-pair", log)
     assert "gpu-lost (probable): 0000:01:00.0 fell off the bus" in said.out
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "1e400", "1e300", "", "0x10"])
+def test_an_offset_that_is_no_number_of_seconds(seconds: str, tmp_path: Path) -> None:
+    """With one of these the timeline would be nonsense, and --json no JSON."""
+    files = logs(tmp_path, host=HOST, guest=GUEST)
+    said = dmaproof("triage", *files, "--clock-offset", f"guest={seconds}").complaint
+    assert f"--clock-offset 'guest={seconds}': seconds are a number up to 1e+10, as in guest=-12.5" in said
+
+
+def test_an_offset_that_is_given_twice(tmp_path: Path) -> None:
+    files = logs(tmp_path, host=HOST, guest=GUEST)
+    said = dmaproof("triage", *files, "--clock-offset", "guest=1", "--clock-offset=guest=2").complaint
+    assert "'guest=2': guest has the offset 1 already: give it once" in said
+
+
+def test_standard_input_is_read_once() -> None:
+    assert "- is given twice" in dmaproof("triage", "-", "-", stdin=HOST.encode()).complaint
+
+
+def test_no_two_logs_have_one_name(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    files = [*logs(tmp_path, **{"a": HOST, "a-1": HOST}), *logs(tmp_path / "b", a=GUEST)]
+    answer = json.loads(dmaproof("triage", "--json", *files).out)
+    assert [one["name"] for one in answer["logs"]] == ["a-2", "a-1", "a-3"]

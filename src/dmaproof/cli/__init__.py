@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from dmaproof import __version__
 from dmaproof.errors import DmaproofError
 from dmaproof.nearest import did_you_mean
+from dmaproof.report.text import printable
 
 FINDINGS = 1
 USAGE = 2
@@ -39,6 +40,8 @@ class Command(click.Command):
     """A command that names the first argument too many."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "" in args:  # as a file's name it would be this folder
+            raise click.UsageError("an argument is empty, '': is a variable of the shell not set?")
         ctx.allow_extra_args = True
         rest = super().parse_args(ctx, args)
         if rest:
@@ -119,7 +122,7 @@ def _status(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    with group.make_context("dmaproof", arguments) as context:
+    with group.make_context("dmaproof", arguments, color=False if _is_plain() else None) as context:
         group.invoke(context)
         return int(context.meta.get(__name__, 0))
 
@@ -129,25 +132,44 @@ def findings() -> None:
     click.get_current_context().meta[__name__] = FINDINGS
 
 
+def remark(text: str) -> None:
+    """Tells, beside the answer, what a person should know of it: one line on stderr."""
+    click.echo(_voiced(text), err=True)
+
+
+def _is_plain() -> bool:
+    """Whether colours are not wanted (no-color.org), or not shown."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
 def _in_our_voice(message: str) -> str:
     """click's own messages begin with a capital letter and may end with a full stop; ours do neither."""
     return message[:1].lower() + message[1:].rstrip(".")
 
 
 def _complain(message: str, status: int) -> int:
-    line = " ".join(message.split())
     if sys.stderr is not None:
-        print(f"dmaproof: {line}", file=sys.stderr)  # noqa: T201 - this is the command line's own voice
+        try:
+            print(_voiced(message), file=sys.stderr)  # noqa: T201 - this is the command line's own voice
+        except OSError:  # nobody can be told: the status still tells
+            _let_go(sys.stderr)
     return status
 
 
-def _failed_output(error: OSError) -> int:
-    """Commands turn the failures of their inputs into DmaproofErrors: what is left is the output's.
+def _voiced(text: str) -> str:
+    """Names of files are anyone's input too: one line, and nothing that a terminal would obey."""
+    return f"dmaproof: {printable(' '.join(text.split()))}"
 
-    The output goes nowhere from here on, or the interpreter would meet the same error again on its way out.
-    """
+
+def _let_go(stream: TextIO) -> None:
+    """What is written to ``stream`` goes nowhere from here on, or the interpreter would meet its error again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _failed_output(error: OSError) -> int:
+    """Commands turn the failures of their inputs into DmaproofErrors: what is left is the output's."""
     if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(sys.stdout)
     if error.errno == errno.EPIPE:
         return BROKEN_PIPE
     where = f" {error.filename}" if error.filename else ""

@@ -15,8 +15,9 @@ from pathlib import Path
 import click
 
 from dmaproof import __version__
-from dmaproof.cli import Command, findings
+from dmaproof.cli import Command, findings, remark
 from dmaproof.cli.logs import one_line
+from dmaproof.errors import UsageError
 from dmaproof.guest.doctor import examine as lab_rows
 from dmaproof.report.text import counted
 from dmaproof.rig.archive import opened
@@ -51,20 +52,23 @@ def command(as_json: bool, save: str | None, archive: str | None) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
     else:
-        end = _end(rows, lacking) if archive is None else f"a saved machine: dmaproof route --sysfs {archive}"
+        end = _end(rows, lacking) if archive is None else f"a saved machine: dmaproof route --sysfs {one_line(archive)}"
         click.echo(_table(rows, end))
     if lacking:
         findings()
 
 
 def _save(root: Path, file: Path, *, as_json: bool) -> None:
+    if str(file) == "-":
+        raise UsageError("cannot save to -, standard output: name a file, such as bench.tar.gz")
     saved = pack(root, file, __version__, _slowly(time.monotonic()))
     if as_json:
         click.echo(json.dumps({"file": str(file), **asdict(saved)}))
         return
     count = f"{counted(saved.files, 'file')} of {counted(saved.functions, 'PCI function')}, {saved.nbytes} bytes"
     missing = [f"not in it: {one_line(one)}" for one in saved.left_out]
-    click.echo("\n".join([f"saved {file}: {count}; `dmaproof doctor --help` says what it holds", *missing]))
+    saying = f"saved {one_line(str(file))}: {count}; `dmaproof doctor --help` says what it holds"
+    click.echo("\n".join([saying, *missing]))
 
 
 def _slowly(started_s: float) -> Callable[[str], None]:
@@ -75,7 +79,7 @@ def _slowly(started_s: float) -> Callable[[str], None]:
         nonlocal next_s
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + _PATIENCE_S
-            click.echo(f"dmaproof: saving: {what}", err=True)
+            remark(f"saving: {what}")
 
     return say
 

@@ -2,66 +2,56 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
 
+from dmaproof.cli.compressed import plain
 from dmaproof.errors import UsageError
 from dmaproof.evidence.event import Event
+from dmaproof.inputs import chunks, chunks_of
 from dmaproof.report.text import counted, printable
 from dmaproof.rig.archive import opened
 from dmaproof.rig.contents import LOG
 from dmaproof.rig.unpack import is_archive
-
-_CHUNK_NBYTES = 1 << 16
 
 log_argument = click.argument("log", metavar="LOG|-")
 """The path of a log, or ``-`` for standard input."""
 
 
 @contextmanager
-def reading(log: str) -> Iterator[Iterator[bytes]]:
-    """The bytes of ``log`` as they come: a pipe that is still being written (``dmesg -w``) is decoded live. Of a saved
-    machine (``dmaproof doctor --save``), its kernel log.
+def reading(log: str, *, follow: bool = False) -> Iterator[Iterator[bytes]]:
+    """The bytes of ``log`` as they come: a pipe that is still being written (``dmesg -w``) is decoded live, and with
+    ``follow`` /dev/kmsg is too. Of a saved machine (``dmaproof doctor --save``), its kernel log.
 
-    Raises UsageError, from the iterator too, where the log cannot be opened or read.
+    Raises UsageError, from the iterator too, where the log cannot be read as one.
     """
-    if log == "-":
-        if sys.stdin is None:
-            raise UsageError("cannot read -: standard input is closed")
-        yield _chunks(sys.stdin.fileno(), log)
+    if log != "-" and is_archive(Path(log)):
+        with opened(Path(log)) as root, reading(str(log_in(root, log))) as stream:
+            yield stream
         return
-    if is_archive(Path(log)):
-        with opened(Path(log)) as root:
-            if not (root / LOG).is_file():
-                raise UsageError(f"cannot read {log}: there is no kernel log in it (`dmaproof doctor --archive {log}`)")
-            with reading(str(root / LOG)) as chunks:
-                yield chunks
-        return
+    with closing(_named(log, follow=follow)) as stream:
+        yield stream
+
+
+def log_in(root: Path, archive: str) -> Path:
+    """The kernel log of the saved machine ``archive``, unpacked at ``root``. Raises UsageError where it has none."""
+    if not (root / LOG).is_file():
+        raise UsageError(f"cannot read {archive}: there is no kernel log in it (`dmaproof doctor --archive {archive}`)")
+    return root / LOG
+
+
+def _named(log: str, *, follow: bool) -> Generator[bytes]:
+    if log == "-" and sys.stdin is None:
+        raise UsageError("cannot read -: standard input is closed")
     try:
-        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        yield from plain(chunks_of(sys.stdin.fileno(), log) if log == "-" else chunks(log, follow=follow), log)
     except OSError as error:
         raise UsageError(f"cannot read {log}: {error.strerror}") from None
-    try:
-        yield _chunks(fd, log)
-    finally:
-        os.close(fd)
-
-
-def _chunks(fd: int, log: str) -> Iterator[bytes]:
-    while True:
-        try:
-            data = os.read(fd, _CHUNK_NBYTES)
-        except OSError as error:
-            raise UsageError(f"cannot read {log}: {error.strerror}") from None
-        if not data:
-            return
-        yield data
 
 
 def readable(event: Event) -> str:

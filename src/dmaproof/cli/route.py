@@ -20,8 +20,8 @@ from dmaproof.pci import route
 from dmaproof.pci.route import Route, Topology
 from dmaproof.pci.route_changes import already_asked, changes
 from dmaproof.report.text import printable
-from dmaproof.rig import load
 from dmaproof.rig.archive import opened
+from dmaproof.rig.host import resolve
 from dmaproof.rig.model import Rig
 from dmaproof.rig.owner import is_gpu, owned
 
@@ -60,7 +60,7 @@ def command(as_json: bool, sysfs: str, rig_word: str | None, every: bool, a: str
 def _names(root: Path, topology: Topology, rig_word: str | None) -> dict[str, str]:
     """BDFs by GPU name: the rig's, or those that a rig of this machine would give them (dmaproof.rig.discover)."""
     if rig_word is not None:
-        rig: Rig = load.load(rig_word)
+        rig: Rig = resolve(rig_word).rig
         return {gpu.name: gpu.bdf for node in rig.nodes for gpu in node.gpus}
     own = [where for where, why in owned(root, topology.functions).items() if why is None]
     others = [one.bdf for one in topology.functions if is_gpu(one) and one.bdf not in own]

@@ -6,21 +6,23 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
+from math import nan
 from pathlib import Path
 
 import click
 
-from dmaproof.cli import Command, findings
+from dmaproof.cli import Command, findings, remark
 from dmaproof.cli.judged import Judged, Read
-from dmaproof.cli.logs import reading
+from dmaproof.cli.logs import log_in, reading
 from dmaproof.cli.triage_json import as_json as answer_json
 from dmaproof.cli.triage_text import as_text
 from dmaproof.cli.undecoded import LogReader
 from dmaproof.errors import UsageError
 from dmaproof.evidence.storm import Gatherer
 from dmaproof.nearest import did_you_mean
+from dmaproof.report.text import printable
 from dmaproof.rig.archive import opened
-from dmaproof.rig.contents import LOG
 from dmaproof.rig.host import resolve
 from dmaproof.rig.model import Rig
 from dmaproof.rig.saved import rig_of
@@ -29,6 +31,7 @@ from dmaproof.triage.alignment import Clock, WallClock, align
 from dmaproof.triage.offline import Log, case, conclude, strangers
 
 _MOST_NAMES = 4
+_MOST_OFFSET_S = 1e10  # 300 years
 
 
 @click.command("triage", cls=Command)
@@ -56,8 +59,10 @@ def command(
         archive, logs = logs[0], ()
     if not logs and archive is None:
         raise UsageError("say which LOG to read, - for standard input, or --archive FILE")
+    if logs.count("-") > 1:
+        raise UsageError("- is given twice, and standard input can be read once: name a file for the other")
     with _root(archive) as root:
-        paths = logs or (str(root / LOG) if root is not None else "-",)
+        paths = logs or (str(log_in(root, archive)) if root is not None and archive is not None else "-",)
         names = _names(paths) if logs else ("archive",)
         rig = _rig(rig_word, root)
         given = _offsets(offsets, names)
@@ -83,25 +88,38 @@ def _rig(word: str | None, root: Path | None) -> Rig | None:
 
 
 def _names(paths: Sequence[str]) -> tuple[str, ...]:
-    """What each log is called; two of one name are told apart by a number."""
-    plain = ["stdin" if path == "-" else Path(path).stem or path for path in paths]
-    return tuple(
-        name if plain.count(name) == 1 else f"{name}-{plain[: at + 1].count(name)}" for at, name in enumerate(plain)
-    )
+    """What each log is called; those of one name are told apart by a number that makes a name nobody has."""
+    plain = ["stdin" if path == "-" else printable(Path(path).stem or path) for path in paths]
+    names: list[str] = []
+    for name in plain:
+        numbered = (f"{name}-{number}" for number in count(1))
+        fresh = (one for one in numbered if one not in plain and one not in names)
+        names.append(name if plain.count(name) == 1 else next(fresh))
+    return tuple(names)
 
 
 def _offsets(words: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    """``NAME=SECONDS`` each. Raises UsageError for a name that no log has, or seconds that are no number."""
-    found = {}
+    """``NAME=SECONDS`` each. Raises UsageError for a name that no log has or that is there twice, or seconds that are
+    no number of seconds."""
+    found: dict[str, float] = {}
     for word in words:
-        name, _, seconds = word.rpartition("=")
+        name, _, seconds = printable(word).rpartition("=")
         if name not in names:
             raise UsageError(f"--clock-offset {word!r}: no log is called {name!r}: {did_you_mean(name, names)}")
-        try:
-            found[name] = float(seconds)
-        except ValueError:
-            raise UsageError(f"--clock-offset {word!r}: seconds are a number, as in {name}=-12.5") from None
+        if name in found:
+            raise UsageError(f"--clock-offset {word!r}: {name} has the offset {found[name]:g} already: give it once")
+        found[name] = _seconds(word, name, seconds)
     return found
+
+
+def _seconds(word: str, name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
+    if not abs(seconds) <= _MOST_OFFSET_S:  # nor is nan
+        raise UsageError(f"--clock-offset {word!r}: seconds are a number up to {_MOST_OFFSET_S:g}, as in {name}=-12.5")
+    return seconds
 
 
 def _read(path: str, name: str) -> Read:
@@ -132,10 +150,10 @@ def _judge(found: list[Read], rig: Rig | None, root: Path | None) -> list[Judged
 def _tell(judged: Sequence[Judged], rig: Rig | None, *, as_json: bool) -> None:
     for one in judged:
         if rig is not None and (names := strangers(one.read.log.events, rig)):
-            click.echo(f"dmaproof: {_not_of(names, rig)}: is this the right rig?", err=True)
+            remark(f"{_not_of(names, rig)}: is this the right rig?")
         if as_json:
             for note in one.read.reader.notes():
-                click.echo(f"dmaproof: {note}", err=True)
+                remark(note)
     click.echo(json.dumps(answer_json(judged)) if as_json else as_text(judged))
     if any(one.verdicts or one.read.reader.undecoded for one in judged):
         findings()

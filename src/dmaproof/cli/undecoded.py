@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-import click
-
+from dmaproof.cli import remark
 from dmaproof.evidence.decode import LogDecoder
 from dmaproof.evidence.event import Event
 from dmaproof.evidence.lines import Line
@@ -50,4 +49,4 @@ class LogReader:
     def warn_if_no_log(self, log: str) -> None:
         """Says on stderr that ``log`` may be the wrong file; it is no error, for a log may be empty."""
         if not self.decoder.recognised:
-            click.echo(f"dmaproof: no kernel log line recognised in {log}: is it a kernel log?", err=True)
+            remark(f"no kernel log line recognised in {log}: is it a kernel log?")

@@ -85,7 +85,8 @@ def predict(where: Path | Topology, provider: str, client: str) -> Route:
     known = {one.bdf for one in topology.functions}
     for end in (provider, client):
         if end not in known:
-            raise UsageError(f"no PCI function {end}: it is not among the {len(known)} that sysfs lists")
+            there = f"the {len(known)} that are there (`lspci -D`, or `dmaproof route --all`, shows them)"
+            raise UsageError(f"no PCI function {end}: it is not among {there}")
     ways = _way_up(topology, provider), _way_up(topology, client)
     common = next((bdf for bdf in ways[0] if bdf in ways[1]), None)
     steps = _steps(topology.spaces, ways[0], ways[1], common)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -133,8 +134,10 @@ def read(path: Path) -> Record:
     A last line that was cut is left out and said so (``truncated``). Raises ReportError, one line, for anything that is
     not a record of this schema.
     """
-    path = path / RECORD if path.is_dir() else path
     try:
+        path = path / RECORD if path.is_dir() else path
+        if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):
+            raise ReportError(f"cannot read the record {path}: it is no file; give a run folder or its {RECORD}")
         data = path.read_bytes()
     except OSError as error:
         raise ReportError(

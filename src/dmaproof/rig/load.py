@@ -13,11 +13,13 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from dmaproof.errors import RigError
+from dmaproof.inputs import whole
 from dmaproof.nearest import did_you_mean
 from dmaproof.rig.hardware import Gpu
 from dmaproof.rig.model import NAMED, Node, Rig
 
 _PROFILES = resources.files("dmaproof.rig") / "profiles"
+_MOST_NBYTES = 4 << 20
 
 
 def profile_ids() -> list[str]:
@@ -54,7 +56,7 @@ def _is_file(word: str) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return whole(path, _MOST_NBYTES).decode("utf-8-sig")  # editors on Windows begin a file with a mark
     except OSError as error:
         raise RigError(f"cannot read rig file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
