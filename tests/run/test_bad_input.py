@@ -43,6 +43,8 @@ def sentence(output: str) -> str:
         (("--rig=virtual:gh200", "--plant=gpu-lots"), "did you mean 'gpu-lost'?"),
         (("--rig=virtual:hgx-h100", "--plant=ats-stage2-hole"), "ats-stage2-hole"),
         (("--rig=host", "--plant=gpu-lost"), "virtual"),
+        (("--rig=virtual:gh200", "--plant="), "--plant= names no defect"),
+        (("--rig=virtual:gh200", "--plant=gpu-lost,"), "--plant=gpu-lost, names no defect"),
         (("--rig=virtual:gh200", "--pairs=some"), "--pairs=some"),
     ],
 )
