@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.pairs",
     "fixtures.nvml",
     "fixtures.evidence",
+    "fixtures.rested",
     "fixtures.worker",
     "fixtures.measure",
     "fixtures.verdict",

@@ -12,10 +12,11 @@ from dmaproof.evidence.fact_text import told
 from dmaproof.evidence.nvml_query import NvmlState
 from dmaproof.pci import config, sysfs, tree
 from dmaproof.rig.discover import gpus_in_use
+from dmaproof.rig.identity import mismatch
 from dmaproof.rig.links import trainable
 from dmaproof.rig.model import Node
 from fixtures.evidence import NoteFact
-from fixtures.pairs import End
+from fixtures.pairs import End, Engine
 from fixtures.state import Run
 from fixtures.worker import Bench
 
@@ -34,6 +35,21 @@ def test_gpu_answers_on_the_bus(gpu: End, run: Run) -> None:
     assert state not in ("lost", "absent"), f"{gpu.gpu.name} at {gpu.gpu.bdf}: configuration space is {state}"
     if gpu.gpu.port is not None:
         assert gpu.gpu.port in tree.upstream(sysfs.functions(root), gpu.gpu.bdf), "the GPU is under another port"
+
+
+def test_endpoint_is_what_it_is_declared_to_be(endpoint: Engine, run: Run) -> None:
+    """A DMA engine without CUDA: of its kind, under its port, on its NUMA node, with its buffer."""
+    declared, root = endpoint.endpoint, run.nodes[endpoint.node.name].root
+    functions = sysfs.functions(root)
+    function = next((one for one in functions if one.bdf == declared.bdf), None)
+    assert function is not None, f"{declared.name}: {declared.bdf} is not on the bus"
+    assert mismatch(function, declared.kind) is None, mismatch(function, declared.kind)
+    above = tree.upstream(functions, declared.bdf)
+    assert declared.port in above, f"{declared.name} is under {', '.join(above) or 'no port'}, not {declared.port}"
+    assert declared.numa_node in (None, function.numa_node), f"{declared.bdf} is on NUMA node {function.numa_node}"
+    if declared.cmb_nbytes is not None:
+        nbytes = {bar.nbytes for bar in function.bars or ()}
+        assert declared.cmb_nbytes in nbytes, f"{declared.bdf} has no BAR of {declared.cmb_nbytes} bytes: {nbytes}"
 
 
 @pytest.mark.catches("links_down")

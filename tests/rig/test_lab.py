@@ -149,7 +149,7 @@ def test_what_qemu_cannot_make_is_refused_in_one_line(body: str, said: str) -> N
             "b.port 0000:01:00.0 must be a port",
         ),
         (edu("host", "01:00.0", "00:02.0"), "an endpoint cannot be called 'host'"),
-        ("[node.host.qemu]\nkernel = 'onw'\n", "'onw' is neither one of own, stock, host nor the path"),
+        ("[node.host.qemu]\nkernel = 'onw'\n", "'onw' is neither one of own, stock, host, selftests nor the path"),
         ("[node.host.qemu]\ncpu = 'EPYC v4'\n", "'EPYC v4' is not a CPU of QEMU's"),
         ("[node.host.qemu]\nmemory_nbytes = 1000000000\n", "node.host.qemu.memory_nbytes = 1000000000"),
         ("[node.host.qemu]\ncpus = 0\n", "node.host.qemu.cpus = 0"),

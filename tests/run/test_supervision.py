@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dmaproof.measurement import Measurement
+from fixtures.choice import chosen_pairs
 from fixtures.measure import reaches
-from fixtures.pairs import chosen_pairs
 from tests.run.conftest import RunSuites, Start, Started, assert_interrupted_with_reports
 
 

@@ -45,7 +45,7 @@ def _kernel(text: str) -> str:
     return text
 
 
-KERNELS = ("own", "stock", "host")
+KERNELS = ("own", "stock", "host", "selftests")
 Bdf = Annotated[str, AfterValidator(_bdf)]
 Word = Annotated[str, AfterValidator(_word)]
 IommuFamily = Literal["vtd", "amdvi", "smmuv3", "smmuv2", "virtio-iommu", "none", "unknown"]

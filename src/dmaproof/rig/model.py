@@ -14,6 +14,7 @@ from dmaproof.rig import lab
 from dmaproof.rig.hardware import Endpoint, Function, Gpu, Iommu, Model, Qemu, Switch, Word
 
 Addressing = Literal["none", "hmm", "ats", "unknown"]
+Offer = Literal["vfio", "iommufd", "vfio-dmabuf", "vfio-noiommu", "iommu-debugfs"]
 PathKind = Literal["nvlink", "pcie", "c2c", "local", "unknown"]
 RigKind = Literal["host", "virtual", "lab"]
 HOST = "host"
@@ -46,8 +47,9 @@ class Path(Model):
 class Node(Model):
     """One running operating system: its GPUs and other endpoints, how memory is addressed, the paths between its ends.
 
-    ``parameters`` are words of the kernel's command line beside those that ``iommu`` stands for. ``qemu`` is how a lab
-    makes it.
+    ``parameters`` are words of the kernel's command line beside those that ``iommu`` stands for. ``offers`` are parts
+    of the kernel that some builds lack: suites that need one fail where it is claimed and missing, and are skipped
+    where it is neither. ``qemu`` is how a lab makes it.
     """
 
     name: str = ""
@@ -55,6 +57,7 @@ class Node(Model):
     addressing: Addressing = "unknown"
     iommu: Iommu = Iommu()
     parameters: tuple[str, ...] = ()
+    offers: tuple[Offer, ...] = ()
     gpu: dict[Word, Gpu] = Field(default_factory=dict)
     switch: dict[Word, Switch] = Field(default_factory=dict)
     endpoint: dict[Word, Endpoint] = Field(default_factory=dict)

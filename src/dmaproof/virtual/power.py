@@ -59,6 +59,11 @@ def _remove_if_empty(folder: Path) -> None:
 def _check(rig: Rig) -> None:
     """A model needs what real hardware has by itself: registers in places of their own, and rates."""
     for node in rig.nodes:
+        if node.endpoints:
+            one = node.endpoints[0].name
+            raise UsageError(
+                f"{rig.id}: node.{node.name}.endpoint.{one}: a virtual rig has no endpoints beside its GPUs"
+            )
         _check_overlap(rig, node)
         for gpu in node.gpus:
             if not any(bar.index == 0 for bar in gpu.bars) or not any(bar.index for bar in gpu.bars):
