@@ -9,6 +9,8 @@ from dmaproof.cli import Commands
 COMMANDS = {
     "qemu": "A QEMU that has what the lab's rigs need.",
     "kernel": "A kernel for lab hosts.",
+    "selftests": "The kernel's own selftests of iommufd and VFIO.",
+    "boot": "A rig's lab host, to look around in or to run one program on.",
 }
 
 
