@@ -1,12 +1,13 @@
 #!/bin/sh
-# Sets up what is missing and runs one job: qualify, tests, lint, benchmarks or confusion. Everything stays in this folder.
+# Sets up what is missing and runs one job: qualify, lab, tests, lint, benchmarks or confusion. Everything stays in this
+# folder but the lab's QEMU and kernel, which take minutes to make: they are kept in the user's cache folder.
 #   ./bootstrap.sh qualify [pytest options]
 set -eu
 cd "$(dirname "$0")"
 job=${1:-}
 case "$job" in
-    qualify | tests | lint | benchmarks | confusion) shift ;;
-    *) echo "usage: ./bootstrap.sh qualify|tests|lint|benchmarks|confusion [options for the job]" >&2; exit 2 ;;
+    qualify | lab | tests | lint | benchmarks | confusion) shift ;;
+    *) echo "usage: ./bootstrap.sh qualify|lab|tests|lint|benchmarks|confusion [options for the job]" >&2; exit 2 ;;
 esac
 
 packages=
@@ -14,6 +15,11 @@ command -v python3 >/dev/null || packages="$packages python3"
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 # The virtual driver's library is compiled on first use.
 command -v cc >/dev/null && printf '#include <signal.h>\n' | cc -E - >/dev/null 2>&1 || packages="$packages gcc libc6-dev"
+if [ "$job" = lab ]; then # the kernel is built from the distribution's source
+    for tool in make flex bison bc perl; do command -v "$tool" >/dev/null || packages="$packages $tool"; done
+    command -v xz >/dev/null || packages="$packages xz-utils"
+    printf '#include <gelf.h>\n' | cc -E - >/dev/null 2>&1 || packages="$packages libelf-dev"
+fi
 if [ -n "$packages" ]; then
     as_root=; [ "$(id -u)" = 0 ] || as_root=sudo
     echo "installing$packages" >&2
