@@ -84,9 +84,10 @@ class Nowhere:
     seconds: float
 
 
-def peer_write(writer: str, owner: str, load: bool) -> PeerWrite:
-    """edu ``writer`` writes into registers of edu ``owner``. ``load``: fill the writer's buffer from memory first, so
-    that what must arrive is known; it is itself a DMA, for rigs on which memory can be reached."""
+def peer_write(writer: str, owner: str, load: bool, nbytes: int = 8) -> PeerWrite:
+    """edu ``writer`` writes ``nbytes`` (8, 16 or 24) into registers of edu ``owner``. ``load``: fill the writer's
+    buffer from memory first, so that what must arrive is known; it is itself a DMA, for rigs where memory is in reach.
+    """
     with ram.page() as page, registers(writer) as writing, registers(owner) as owning:
         source, target = Edu(writing, writer), Edu(owning, owner)
         source.check()
@@ -94,16 +95,17 @@ def peer_write(writer: str, owner: str, load: bool) -> PeerWrite:
         old, sent = _random_words(), _random_words() if load else None
         if sent is not None:
             page.fill(b"".join(word.to_bytes(_WORD_NBYTES, "little") for word in sent))
-            source.from_memory(page.physical, edu.SCRATCH_NBYTES)
+            source.from_memory(page.physical, nbytes)
         target.set_scratch(old)
         address = bar_of(owner).address + edu.SCRATCH
-        seconds = source.to_memory(address, edu.SCRATCH_NBYTES)
+        seconds = source.to_memory(address, nbytes)
         found = target.scratch()
         target.check()
-    still_old = sum(now == before for now, before in zip(found, old, strict=True))
-    wrong = still_old if sent is None else sum(now != then for now, then in zip(found, sent, strict=True))
+    nwords = nbytes // _WORD_NBYTES
+    still_old = sum(found[at] == old[at] for at in range(nwords))
+    wrong = still_old if sent is None else sum(found[at] != sent[at] for at in range(nwords))
     return PeerWrite(
-        writer=writer, owner=owner, address=address, nwords=len(old), known=load, wrong_words=wrong,
+        writer=writer, owner=owner, address=address, nwords=nwords, known=load, wrong_words=wrong,
         old_words=still_old, seconds=seconds,
     )  # fmt: skip
 
