@@ -120,6 +120,10 @@ class PeerDma:
     read: bool
     wrote: bool | None
 
+    @property
+    def works(self) -> bool:
+        return self.read and self.wrote is not False
+
 
 def peer_dma(source: str, target: str, way: Way, backend: Backend, writable: bool) -> PeerDma:
     """edu ``source`` reads and (``writable``: the target is an edu, too) writes registers in BAR0 of ``target``."""
@@ -152,12 +156,16 @@ def exported_to(one: Engine) -> Iterator[DmaBuf]:
 
 def try_peer(one: Engine, writable: bool) -> PeerDma:
     """DMA to TARGET, judged by what the CPU sees of the peer."""
-    device = one.others[0]
-    bar0 = device.region(0)
-    one.load(bytes(IDENTITY_NBYTES))
-    read = one.read(TARGET, IDENTITY_NBYTES) == device.read(bar0, 0, IDENTITY_NBYTES)
+    read = reads(one)
     if not writable:
         return PeerDma(read, None)
-    sent = secrets.token_bytes(edu.SCRATCH_NBYTES)
+    device, sent = one.others[0], secrets.token_bytes(edu.SCRATCH_NBYTES)
     one.write(TARGET + edu.SCRATCH, sent)
-    return PeerDma(read, device.read(bar0, edu.SCRATCH, edu.SCRATCH_NBYTES) == sent)
+    return PeerDma(read, device.read(device.region(0), edu.SCRATCH, edu.SCRATCH_NBYTES) == sent)
+
+
+def reads(one: Engine) -> bool:
+    """Whether a DMA read at TARGET brings what the CPU reads there."""
+    device = one.others[0]
+    one.load(bytes(IDENTITY_NBYTES))
+    return one.read(TARGET, IDENTITY_NBYTES) == device.read(device.region(0), 0, IDENTITY_NBYTES)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dmaproof.endpoint.assigned.engine import TARGET, Engine, engine, on_bound
-from dmaproof.endpoint.assigned.peer import IDENTITY_NBYTES, PeerDma, exported_to, offered, try_peer
+from dmaproof.endpoint.assigned.peer import IDENTITY_NBYTES, PeerDma, exported_to, offered, reads, try_peer
 from dmaproof.endpoint.assigned.rules import Answer, ask
 from dmaproof.endpoint.edu import SCRATCH
 from dmaproof.errors import Unsupported
@@ -28,20 +28,20 @@ _PATTERN = b"\xa5\x5a\xc3\x3c\x0f\xf0\x96\x69"
 class Revoked:
     """``before``: DMA through the dma-buf worked. ``mapping``: what mapping it elsewhere said while it was revoked
     (None for a reset, which is over when its ioctl returns). ``arrived``: whether a DMA of that time is seen on the
-    target once its memory is back; ``after``: whether DMA by the old mapping works then. Neither may be. ``again``: DMA
-    after unmapping and mapping anew."""
+    target once its memory is back; ``after``: whether a read by the old mapping works then. Neither may be. ``again``:
+    DMA after unmapping and mapping anew."""
 
     before: PeerDma
     mapping: Answer | None
     arrived: bool
-    after: PeerDma
+    after: bool
     unmapped_nbytes: int
     again: PeerDma
 
 
 def revoke(source: str, target: str, cause: Cause, writable: bool) -> Revoked:
-    """edu ``source`` uses BAR0 of ``target``, which ``cause`` takes away and gives back. Two DMA faults are due: a read
-    and, where ``writable``, a write, while it is gone; and again once it is back, by the mapping that is dead."""
+    """edu ``source`` uses BAR0 of ``target``, which ``cause`` takes away and gives back. Two DMA faults are due: one
+    while it is gone, one once it is back, by the mapping that is dead."""
     with engine(source, "iommufd", (target,)) as one, exported_to(one) as exported:
         peer, ioas = one.others[0], ioas_of(one.space)
         off, on = _switches(peer, cause)
@@ -50,7 +50,7 @@ def revoke(source: str, target: str, cause: Cause, writable: bool) -> Revoked:
         mapping = None if cause == "reset" else _elsewhere(ioas, exported)
         _go_blind(one, writable)
         on()
-        arrived, after = _arrived(peer), try_peer(one, writable)
+        arrived, after = _arrived(peer), reads(one)
         unmapped = ioas.unmap(TARGET, exported.nbytes)
         ioas.map_file(exported.fd, exported.nbytes, TARGET)
         return Revoked(before, mapping, arrived, after, unmapped, try_peer(one, writable))
@@ -86,10 +86,11 @@ def _arrived(peer: Device) -> bool:
 
 
 def _go_blind(one: Engine, writable: bool) -> None:
-    """DMA to what cannot be looked at now: what came of it shows when it is back."""
-    one.edu.from_memory(TARGET, IDENTITY_NBYTES)
+    """DMA to what cannot be looked at now: what came of a write shows when it is back."""
     if writable:
         one.write(TARGET + SCRATCH, _PATTERN)
+    else:
+        one.edu.from_memory(TARGET, IDENTITY_NBYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,8 @@ class Closed:
 
 
 def close(source: str, target: str, writable: bool) -> Closed:
-    """The device of ``target`` is closed and opened again while edu ``source`` keeps its mapping of BAR0. The DMA
-    faults that are due: a read and, where ``writable``, a write, while it is closed."""
+    """The device of ``target`` is closed and opened again while edu ``source`` keeps its mapping of BAR0. One DMA
+    fault is due, while it is closed."""
     with bound((source, target)), on_bound(source, "iommufd") as one, Iommufd() as own:
         ioas = ioas_of(one.space)
         with BoundDevice(target, own) as first:
