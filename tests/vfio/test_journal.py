@@ -147,6 +147,24 @@ def test_entries_are_on_disk_before_the_act(folder: Path) -> None:
     ours.close()
 
 
+def test_an_entry_is_forced_to_disk_before_write_returns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forced: list[str] = []
+    fsync = os.fsync
+
+    def recording(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        forced.append(path.read_text() if path.is_file() else "folder")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    ours = Journal(folder)
+    assert "folder" in forced, "a file whose folder is not on disk is lost with its name"
+    ours.write(BINDING)
+    assert '"bdf": "0000:01:00.0"' in forced[-1]
+    ours.forget(BINDING)
+    ours.close()
+
+
 def test_another_boots_journal_is_void(folder: Path, setting: Path) -> None:
     folder.mkdir()
     lines = [{"boot": "earlier", "pid": 1}, journal.to_json(Setting(str(setting), "older", "theirs"))]

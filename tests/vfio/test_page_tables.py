@@ -33,6 +33,12 @@ def test_a_page_of_2_MiB_is_512_small_ones() -> None:
     assert found[-1] == Page(0x3FF000, 0x401FF000, True, True)
 
 
+def test_flags_above_a_small_pages_own_are_no_address() -> None:
+    """Bit 12 of a large page's entry is a flag (PAT in the first stage)."""
+    found = next(pages(f"0x0000000000200 |\t{TOP}\t0x0000000003c07403\t0x0000000040001083\n"))
+    assert found.physical == 0x40000000
+
+
 def test_a_page_of_1_GiB_counts_from_its_own_start() -> None:
     found = list(pages(f"0x0000000040000 |\t{TOP}\t0x80000000c0000083\n"))
     assert len(found) == 512 * 512

@@ -162,6 +162,18 @@ def test_the_disks_behind_mounts_are_found_through_partitions_and_mappers(tmp_pa
     assert look([DISK], tmp_path)[DISK].holds == ("/", "/boot")
 
 
+def test_a_file_system_over_several_disks_is_found_by_what_it_was_mounted_from(tmp_path: Path) -> None:
+    """btrfs shows a number of its own. Any device node will do for one: this one is 1:3."""
+    folder = add(tmp_path, DISK, "0x010802")
+    drive(folder, tmp_path, "1:3", "nvme0n1")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvme0n1").symlink_to("/dev/null")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("22 1 0:25 /root / rw,relatime - btrfs /dev/nvme0n1 rw\n")
+    (tmp_path / "proc/swaps").write_text("Filename\tType\n/dev/nvme0n1 partition 8 0 -2\n")
+    assert look([DISK], tmp_path)[DISK].holds == ("/", "swap")
+
+
 def test_a_function_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"there is no PCI function {GPU}"):
         look([GPU], tmp_path)
