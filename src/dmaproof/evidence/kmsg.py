@@ -65,6 +65,11 @@ class KmsgReader:
         self.blind_spots += (f"{self.path} cannot be read ({reason}), no kernel line is seen{way_out}",)
         self.close()
 
+    def withhold(self, reason: str) -> None:
+        """See nothing from now on; ``reason`` is a blind spot."""
+        self.blind_spots += (reason,)
+        self.close()
+
     def close(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
