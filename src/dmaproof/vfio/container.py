@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from dmaproof.errors import DmaproofError, Unsupported
+from dmaproof.errors import DmaproofError, IoctlError, Unsupported
 from dmaproof.vfio import layouts
 from dmaproof.vfio.device import Device
 from dmaproof.vfio.ioctl import Request, Type1, call
-from dmaproof.vfio.iommufd import IovaRange
+from dmaproof.vfio.iommufd import IovaRange, unsafe_interrupts
 
 Backend = Literal["type1", "type1v2", "no-iommu"]
 _BACKENDS: dict[Backend, int] = {"type1": 1, "type1v2": 3, "no-iommu": 8}
@@ -48,8 +48,11 @@ class Container:
         return bool(call(self.fd, Request.VFIO_CHECK_EXTENSION, _BACKENDS[backend], subject=str(_CONTAINER)))
 
     def set_backend(self, backend: Backend) -> None:
-        """After the first group has joined."""
-        call(self.fd, Request.VFIO_SET_IOMMU, _BACKENDS[backend], subject=str(_CONTAINER))
+        """After the first group has joined. Raises Unsupported where interrupts are not remapped."""
+        try:
+            call(self.fd, Request.VFIO_SET_IOMMU, _BACKENDS[backend], subject=str(_CONTAINER))
+        except IoctlError as error:
+            raise unsafe_interrupts(error, "vfio_iommu_type1") from None
 
     def map(self, address: int, nbytes: int, iova: int, *, read: bool = True, write: bool = True) -> int:
         """Map ``nbytes`` of this process at ``address``; returns ``iova``. Raises IoctlError."""

@@ -134,7 +134,7 @@ class BoundDevice(Device):
         fd = _open(cdev(bdf))
         try:
             argument = layouts.BindIommufd(iommufd=iommufd.fd)
-            call(fd, Request.VFIO_DEVICE_BIND_IOMMUFD, argument, subject=bdf)
+            _bind(fd, bdf, argument)
             self.id = int(argument.out_devid)
             super().__init__(fd, bdf)
         except BaseException:
@@ -146,6 +146,23 @@ class BoundDevice(Device):
 
     def detach(self) -> None:
         call(self.fd, Request.VFIO_DEVICE_DETACH_IOMMUFD_PT, layouts.Detach(), subject=self.bdf)
+
+
+def _bind(fd: int, bdf: str, argument: layouts.BindIommufd) -> None:
+    try:
+        call(fd, Request.VFIO_DEVICE_BIND_IOMMUFD, argument, subject=bdf)
+    except IoctlError as error:
+        raise unsafe_interrupts(error, "iommufd") from None
+
+
+def unsafe_interrupts(error: IoctlError, module: str) -> DmaproofError:
+    """``error``, or what EPERM means to root: a device could forge interrupts (iommu_group_has_isolated_msi)."""
+    if error.name != "EPERM":
+        return error
+    return Unsupported(
+        f"{error}: interrupts are not remapped, and VFIO refuses; where that is no concern, "
+        f"{module}.allow_unsafe_interrupts=1 on the kernel's command line allows it"
+    )
 
 
 def cdev(bdf: str) -> Path:
