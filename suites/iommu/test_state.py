@@ -24,12 +24,12 @@ def test_family(node_under_test: Node, node_root: Path, note_evidence: NoteEvide
 
 
 def test_domain_type(node_under_test: Node, node_root: Path) -> None:
-    """The default domain of every GPU's group; on a node without GPUs, of every group there is."""
+    """The default domain of every declared device's group; on a node without any, of every group there is."""
     declared = node_under_test.iommu.domain
     if declared == "unknown":
         pytest.skip("the rig declares no domain type")
     state = iommu.snapshot(node_root)
-    bdfs = [gpu.bdf for gpu in node_under_test.gpus]
+    bdfs = [*(gpu.bdf for gpu in node_under_test.gpus), *(one.bdf for one in node_under_test.endpoints)]
     types = {group.type for group in state.groups if not bdfs or set(bdfs) & set(group.members)}
     allowed = {"translated": TRANSLATED, "passthrough": PASSTHROUGH, "none": set[str]()}[declared]
     unreadable = {kind for kind in types if kind is None}

@@ -37,6 +37,16 @@ def test_gpu_answers_on_the_bus(gpu: End, run: Run) -> None:
         assert gpu.gpu.port in tree.upstream(sysfs.functions(root), gpu.gpu.bdf), "the GPU is under another port"
 
 
+def test_switches_are_where_they_are_declared(node_under_test: Node, node_root: Path) -> None:
+    if not node_under_test.switch:
+        pytest.skip("the rig declares no switch")
+    above = {one.bdf: one.parent for one in sysfs.functions(node_root)}
+    for switch in node_under_test.switch.values():
+        for bdf, port in ((switch.upstream, switch.port), *((port, switch.upstream) for port in switch.downstream)):
+            assert bdf in above, f"{switch.name}: {bdf} is not on the bus"
+            assert above[bdf] == port, f"{switch.name}: {bdf} is under {above[bdf]}, not {port}"
+
+
 def test_endpoint_is_what_it_is_declared_to_be(endpoint: Engine, run: Run) -> None:
     """A DMA engine without CUDA: of its kind, under its port, on its NUMA node, with its buffer."""
     declared, root = endpoint.endpoint, run.nodes[endpoint.node.name].root

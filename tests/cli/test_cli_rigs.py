@@ -21,7 +21,8 @@ def test_the_list_has_every_profile_and_this_machine() -> None:
 def test_the_list_as_json() -> None:
     rigs = {rig["id"]: rig for rig in json.loads(dmaproof("rigs", "--json").out)}
     assert list(rigs) == load.profile_ids()
-    assert rigs["virtual:hgx-h100"]["gpus"] == 8
+    assert (rigs["virtual:hgx-h100"]["gpus"], rigs["virtual:hgx-h100"]["endpoints"]) == (8, 0)
+    assert (rigs["lab:vtd"]["gpus"], rigs["lab:vtd"]["endpoints"]) == (0, 3)
     assert rigs["virtual:guest-pair"]["nodes"] == ["guest"]
 
 

@@ -35,8 +35,13 @@ def command(as_json: bool, name: str | None) -> None:
 
 
 def _outline(rig: Rig) -> dict[str, object]:
-    gpus = sum(len(node.gpus) for node in rig.nodes)
-    return {"id": rig.id, "description": rig.description, "nodes": [node.name for node in rig.nodes], "gpus": gpus}
+    return {
+        "id": rig.id,
+        "description": rig.description,
+        "nodes": [node.name for node in rig.nodes],
+        "gpus": sum(len(node.gpus) for node in rig.nodes),
+        "endpoints": sum(len(node.endpoints) for node in rig.nodes),
+    }
 
 
 def _table(rigs: list[Rig]) -> str:
