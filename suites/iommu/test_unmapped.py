@@ -52,6 +52,8 @@ def test_read_of_memory(
 ) -> None:
     """Refused, a read returns something nevertheless: only the kernel's line tells. ``test_copy_of_memory`` shows that
     what passes is right."""
+    if not passes and not refusals.logs_rightly(endpoint.node):
+        pytest.skip("QEMU's AMD-Vi (11.1) has writes logged, if as nobody's, and reads not at all: nothing would tell")
     if not passes:
         refusals.expect(evidence, endpoint.node, endpoint.endpoint.bdf)
     read = worker.run(memory_read, reader=endpoint.endpoint.bdf)
