@@ -9,6 +9,7 @@ from dmaproof.cli import Commands
 COMMANDS = {
     "qemu": "A QEMU that has what the lab's rigs need.",
     "kernel": "A kernel for lab hosts.",
+    "python": "A Python for lab hosts of another architecture.",
     "selftests": "The kernel's own selftests of iommufd and VFIO.",
     "boot": "A rig's lab host, to look around in or to run one program on.",
 }

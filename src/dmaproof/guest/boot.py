@@ -37,7 +37,7 @@ def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelera
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(program.argv)} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o700)
     options = (*arguments(node), *agent_ports())
-    said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node), options, accelerated), folder)
+    said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node, accelerated), options, accelerated), folder)
     words = [f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in shlex.split(said)]
     if kernel.modules is None:  # else virtme's own init loads them
         at = words.index("-append") + 1
@@ -53,13 +53,17 @@ def with_our_init(parameters: str) -> str:
     return " ".join((*kept, *own))
 
 
-def _parameters(node: Node) -> tuple[str, ...]:
-    return (*_PARAMETERS, *kernel_parameters(node), *node.parameters)
+def _parameters(node: Node, accelerated: bool) -> tuple[str, ...]:
+    """Emulated, timer ticks come too late for the kernel's own check of the timer, and it would panic."""
+    emulated = () if accelerated else ("no_timer_check",)
+    return (*_PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
 
 
 def agent_ports() -> tuple[str, ...]:
-    """The virtio-serial ports of the agent: the keeper's, and one for each process of a run."""
-    named = {port.CONTROL: CONTROL} | {f"{port.PREFIX}{n}": f"{AGENT}/{n}.sock" for n in range(SOCKETS)}
+    """The virtio-serial ports of the agent: one for each process of a run, and last, as ``port.names`` has it, the
+    keeper's.
+    """
+    named = {f"{port.PREFIX}{n}": f"{AGENT}/{n}.sock" for n in range(SOCKETS)} | {port.CONTROL: CONTROL}
     options = ["-device", "virtio-serial-pci,id=dmaproof,bus=pcie.0,max_ports=16"]
     for name, file in named.items():
         options += ["-chardev", f"socket,id={name},path={file},server=on,wait=off"]

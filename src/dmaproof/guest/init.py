@@ -1,5 +1,5 @@
-"""The first process of a lab host that comes up from an initramfs of ours: mounts what a kernel offers, starts the
-agent, takes in orphans, and switches the machine off once the agent has ended.
+"""The first process of a lab host: mounts what a kernel offers, starts the agent, takes in orphans, and switches the
+machine off once the agent has ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dmaproof.guest import agent
 
 PACKAGES = "/usr/lib/python3/dist-packages"
 MODULES = Path("/etc/modules")
-"""The drivers to load first, a name a line."""
+"""The drivers to load first, a name a line; without it, all are built in."""
 _MOUNTS = {
     "/proc": "proc",
     "/sys": "sysfs",
@@ -25,9 +25,9 @@ _MOUNTS = {
     "/sys/kernel/debug": "debugfs",
     "/sys/kernel/tracing": "tracefs",
     "/run": "tmpfs",
-    "/tmp": "tmpfs",  # noqa: S108 - of a machine of its own
 }
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "PYTHONPATH": PACKAGES}
+_TMP = "/tmp"  # noqa: S108 - of a machine of its own
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 _POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF, include/uapi/linux/reboot.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,7 +37,9 @@ def main() -> None:
     try:
         for place, kind in _MOUNTS.items():
             _mount(place, kind)
+        _mount_tmp()
         os.environ |= _ENVIRONMENT
+        os.environ.setdefault("PYTHONPATH", PACKAGES)
         _load_drivers()
         _say(f"the agent ended (status {_outlived(_agent())})")
     except Exception:  # noqa: BLE001 - the console is all that can be told, and the machine has to end
@@ -47,15 +49,24 @@ def main() -> None:
         _libc.reboot(_POWER_OFF)
 
 
-def _mount(place: str, kind: str) -> None:
+def _mount(place: str, kind: str, options: str = "") -> bool:
     """A kernel without such a file system has none, and says so to whoever wants it."""
     with contextlib.suppress(OSError):  # sysfs makes no folders
         Path(place).mkdir(exist_ok=True)
-    _libc.mount(kind.encode(), place.encode(), kind.encode(), 0, None)
+    return not _libc.mount(kind.encode(), place.encode(), kind.encode(), 0, options.encode())
+
+
+def _mount_tmp() -> None:
+    """Over what the root has there: on a root that is shared, the project itself may be below."""
+    scratch = Path("/run/scratch")
+    for name in ("upper", "work"):
+        (scratch / name).mkdir(parents=True, mode=0o1777)
+    if not _mount(_TMP, "overlay", f"lowerdir={_TMP},upperdir={scratch}/upper,workdir={scratch}/work"):
+        _mount(_TMP, "tmpfs")
 
 
 def _load_drivers() -> None:
-    names = MODULES.read_text(encoding="utf-8").split()
+    names = MODULES.read_text(encoding="utf-8").split() if MODULES.exists() else []
     if names:
         os.waitpid(os.posix_spawnp("modprobe", ["modprobe", "-a", *names], os.environ), 0)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import dmaproof
 from dmaproof.errors import NodeError, RigError, UsageError
-from dmaproof.guest import accel, boot, kernel, program
+from dmaproof.guest import accel, boot, boot_initramfs, kernel, program
 from dmaproof.guest.folder import AGENT, ROOT
 from dmaproof.guest.keeper import READY
 from dmaproof.node.node import Node
@@ -48,14 +48,16 @@ def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator
 def _booted(node: RigNode, folder: Path, deadline_s: float, rig_id: str) -> Iterator[Node]:
     if node.qemu is None:
         raise RigError(f"{rig_id}: node.{node.name} has no qemu table: a lab's node is a machine that QEMU makes")
-    image, qemu = kernel.choose(node.qemu.kernel, node.qemu.arch), program.find(node.qemu.arch)
-    folder, accelerated = folder.absolute(), accel.works(image, qemu)
+    arch = node.qemu.arch
+    image, qemu = kernel.choose(node.qemu.kernel, arch), program.find(arch)
+    folder, accelerated = folder.absolute(), accel.works(image, qemu, arch)
     runs_on = f"Linux {image.release} on QEMU {qemu.version}, {'with KVM' if accelerated else 'processor emulated'}"
     (folder / AGENT).mkdir(parents=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)  # the keeper does it too, if this process cannot
         compile_dir(_PACKAGE, quiet=2)  # an emulated processor would take seconds, and forget it each time
-        command = boot.command(node, image, qemu, folder, accelerated)
+        maker = boot_initramfs if boot_initramfs.needed(arch) else boot
+        command = maker.command(node, image, qemu, folder, accelerated)
         with Console(stderr=True).status(f"booting {rig_id}: {runs_on}"):
             stack.enter_context(_kept(folder, deadline_s, command))
         yield Node(node.name, folder / ROOT, {}, folder / AGENT, (f"{node.name}: {runs_on}",))

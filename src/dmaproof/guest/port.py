@@ -23,16 +23,31 @@ _PORTS = Path("sys/class/virtio-ports")
 _LENGTH = struct.Struct("!I")
 _CHUNK_NBYTES = 1 << 16
 _AWAY_S = 0.02
+_UP_S, _STEP_S = 20.0, 0.01
 
 
-def names(root: Path = Path("/")) -> dict[str, Path]:
-    """The device of every port of ours, by the port's name."""
-    found = {}
-    for folder in sorted((root / _PORTS).glob("*")):
-        name = (folder / "name").read_text().strip()
-        if name.startswith(PREFIX):
-            found[name] = root / "dev" / folder.name
+def names(root: Path = Path("/"), patience_s: float = _UP_S) -> dict[str, Path]:
+    """The device of every port of ours, by the port's name.
+
+    The kernel names them one after the other while others have started already; the last is ``CONTROL``. Raises
+    NodeError where it does not come within ``patience_s``.
+    """
+    until = time.monotonic() + patience_s
+    while CONTROL not in (found := dict(_named(root))):
+        if time.monotonic() > until:
+            raise NodeError(f"no port {CONTROL} in {root / _PORTS} after {patience_s:g} s")
+        time.sleep(_STEP_S)
     return found
+
+
+def _named(root: Path) -> Iterator[tuple[str, Path]]:
+    for folder in sorted((root / _PORTS).glob("*")):
+        try:
+            name = (folder / "name").read_text().strip()
+        except FileNotFoundError:  # it has no name yet
+            continue
+        if name.startswith(PREFIX):
+            yield name, root / "dev" / folder.name
 
 
 class Port:

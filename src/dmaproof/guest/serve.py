@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from dmaproof.node.worker import Worker
 from dmaproof.pci import iommu
 
 _ROOT = Path("/")
+_PATH = tuple(sys.path)
+"""Where this process found what it is made of, which may lie elsewhere than on the harness's side."""
 
 
 def serve(frames: Iterable[bytes], answers: Port) -> None:
@@ -69,10 +71,15 @@ def perform(worker: Worker, work: Work) -> Done:
     )
 
 
+def path_here(asked: Sequence[str]) -> list[str]:
+    """The harness's sys.path as far as it is here too, then this process's own."""
+    return list(dict.fromkeys([*(folder for folder in asked if folder and Path(folder).is_dir()), *_PATH]))
+
+
 def _answer(worker: Worker, work: Work) -> Returned | Raised | Hung | Refused:
     number = work.call.number
     try:
-        sys.path[:] = work.call.path
+        sys.path[:] = path_here(work.call.path)
         run = partial(worker.run, messages.resolve(work.call.workload), **work.call.arguments)
         return Returned(number, run(deadline=Deadline.after(work.deadline_s), devices=work.devices))
     except Hang as hang:

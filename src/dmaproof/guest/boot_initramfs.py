@@ -1,0 +1,55 @@
+"""The command that boots a lab host on a root file system of ours: for a processor that is not this system's, or a
+kernel that cannot mount this system's root.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from dmaproof.guest import initramfs, userland
+from dmaproof.guest.boot import agent_ports
+from dmaproof.guest.folder import CONSOLE
+from dmaproof.guest.kernel import Kernel
+from dmaproof.guest.program import Program
+from dmaproof.guest.topology import arguments, kernel_parameters
+from dmaproof.rig.hardware import Qemu
+from dmaproof.rig.model import Node
+
+_INITRD = "initrd"
+_CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
+_WITH_SHARED_ROOT = ("x86_64",)
+"""Where the kernels of the lab mount 9p. Debian's for arm64 clouds has no such file system, not even as a module."""
+_PARAMETERS = (
+    "loglevel=3",  # the console is for last words: the agent reads the log
+    "log_buf_len=4M",
+    "panic=-1",  # at once: then QEMU ends, and the console is read
+)
+_EMULATED = ("nokaslr", "mitigations=off")
+"""A processor that is emulated leaks nothing by speculation, and page tables changed at each system call, which a
+kernel at a random address would do (kaslr_requires_kpti, arch/arm64/kernel/cpufeature.c), take a third of its time."""
+
+
+def needed(arch: str) -> bool:
+    """Whether a lab host of ``arch`` cannot have this system's root file system."""
+    return arch != platform.machine() or arch not in _WITH_SHARED_ROOT
+
+
+def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool) -> tuple[str, ...]:
+    """What starts QEMU in ``folder``, where it makes its sockets and finds the initramfs that is written here.
+
+    Raises UsageError where the userland has to be supplied first, DmaproofError where the project does not compile.
+    """
+    arch = (node.qemu or Qemu()).arch
+    initramfs.write(folder / _INITRD, userland.find(arch), kernel)
+    emulated = () if accelerated else _EMULATED
+    parameters = (f"console={_CONSOLES[arch]}", *_PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
+    return (
+        *program.argv,
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-accel", "kvm" if accelerated else "tcg"),
+        *arguments(node),
+        *agent_ports(),
+        *("-serial", f"file:{CONSOLE}"),
+        *("-kernel", str(kernel.path), "-initrd", _INITRD, "-append", " ".join(parameters)),
+    )
