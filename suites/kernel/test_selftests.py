@@ -59,9 +59,14 @@ def test_selftest(
     one = built.get(name)
     if one is None or one.path is None:
         pytest.skip(f"{name} cannot be built from this source: {one.why if one else 'it is not there'}")
-    devices = [_first(node, kind) for kind in NEEDS[name]]
+    functions = [_first(node, kind) for kind in NEEDS[name]]
     ran = worker.run(
-        run_selftest, program=str(one.path), arguments=[], devices=devices, timeout_s=_LIMIT_S, huge_pages=_HUGE_PAGES
+        run_selftest,
+        program=str(one.path),
+        arguments=[],
+        functions=functions,
+        timeout_s=_LIMIT_S,
+        huge_pages=_HUGE_PAGES,
     )
     results = tap.parse(ran.output)
     note_evidence("selftests", "selftest", f"{name} in {ran.seconds:.1f} s: {tap.summed(results)}")

@@ -29,9 +29,9 @@ class SelftestRun:
 
 
 def run(
-    program: str, arguments: Sequence[str], devices: Sequence[str], timeout_s: float, huge_pages: int = 0
+    program: str, arguments: Sequence[str], functions: Sequence[str], timeout_s: float, huge_pages: int = 0
 ) -> SelftestRun:
-    """Run ``program`` with ``arguments``, the functions ``devices`` bound to vfio-pci meanwhile and named last, and
+    """Run ``program`` with ``arguments``, the PCI ``functions`` bound to vfio-pci meanwhile and named last, and
     ``huge_pages`` (2 MiB) set aside.
 
     Raises Unsupported where the file is not there, DmaproofError where a device cannot be bound.
@@ -41,9 +41,9 @@ def run(
     with ExitStack() as stack:
         if huge_pages:
             changed(stack.enter_context(kept_journal()), _HUGE_PAGES, str(huge_pages))
-        if devices:
-            stack.enter_context(bound(list(devices)))
-        return _watched([program, *arguments, *devices], timeout_s)
+        if functions:
+            stack.enter_context(bound(list(functions)))
+        return _watched([program, *arguments, *functions], timeout_s)
 
 
 def _watched(command: Sequence[str], timeout_s: float) -> SelftestRun:
