@@ -21,6 +21,7 @@ DEP = """\
 kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/pci/vfio-pci-core.ko.xz kernel/drivers/vfio/vfio.ko.gz
 kernel/drivers/vfio/pci/vfio-pci-core.ko.xz: kernel/drivers/vfio/vfio.ko.gz
 kernel/drivers/vfio/vfio.ko.gz:
+kernel/drivers/vfio/vfio_iommu_type1.ko.xz: kernel/drivers/vfio/vfio.ko.gz
 kernel/drivers/char/virtio_console.ko:
 kernel/drivers/nvme/host/nvme.ko.zst: kernel/drivers/nvme/host/nvme-core.ko.zst
 kernel/drivers/nvme/host/nvme-core.ko.zst:
@@ -44,10 +45,9 @@ def test_modules_come_with_all_that_they_need_and_nothing_else(kernel: Kernel) -
     found = read(packed(initramfs.start(kernel)))
     folder = f"usr/lib/modules/{kernel.release}"
     dep = found[f"{folder}/modules.dep"].content.decode().splitlines()
-    assert (
-        "kernel/drivers/vfio/pci/vfio-pci.ko: kernel/drivers/vfio/pci/vfio-pci-core.ko kernel/drivers/vfio/vfio.ko"
-        in dep
-    )
+    vfio = "kernel/drivers/vfio"
+    assert f"{vfio}/vfio_iommu_type1.ko: {vfio}/vfio.ko" in dep
+    assert f"{vfio}/pci/vfio-pci.ko: {vfio}/vfio_iommu_type1.ko {vfio}/pci/vfio-pci-core.ko {vfio}/vfio.ko" in dep
     named = {line.partition(":")[0] for line in dep}
     packed_modules = {name.removeprefix(f"{folder}/"): one for name, one in found.items() if name.endswith(".ko")}
     assert named == set(packed_modules)

@@ -20,6 +20,8 @@ from dmaproof.guest.userland import Userland
 _DRIVERS = ("virtio_pci", "virtio_console", "nvme")
 """Loaded before the agent starts, where the kernel has them as modules."""
 _WANTED = (*_DRIVERS, "vfio_pci", "vfio_iommu_type1", "iommufd")
+_TOGETHER = {"vfio_pci": "vfio_iommu_type1"}
+"""MODULE_SOFTDEP of drivers/vfio/vfio_main.c, written as a need: busybox's modprobe knows no other."""
 _PLAIN: Mapping[str, Callable[[bytes], bytes]] = {".ko": bytes, ".xz": lzma.decompress, ".gz": gzip.decompress}
 _INIT = f"""\
 #!/usr/bin/python3 -SP
@@ -76,10 +78,17 @@ def wanted_modules(dep: Path) -> dict[str, tuple[str, ...]]:
     A module that is packed as this Python cannot unpack (.zst) is left out, with what needs it.
     """
     lines = (line.partition(":") for line in dep.read_text(encoding="utf-8").splitlines())
-    needs = {path: tuple(rest.split()) for path, _, rest in lines}
+    needs = _with_companions({path: tuple(rest.split()) for path, _, rest in lines})
     roots = [path for path in needs if _name(path) in _WANTED]
     fit = [path for path in roots if all(PurePosixPath(one).suffix in _PLAIN for one in (path, *needs[path]))]
     return {path: needs[path] for path in sorted({one for root in fit for one in (root, *needs[root])})}
+
+
+def _with_companions(needs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """modprobe loads from the right: a companion is the last to come before the module itself."""
+    by_name = {_name(path): path for path in needs}
+    companions = {path: by_name.get(_TOGETHER.get(_name(path), ""), "") for path in needs}
+    return {path: (companions[path], *others) if companions[path] else others for path, others in needs.items()}
 
 
 def _name(path: str) -> str:
