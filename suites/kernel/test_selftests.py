@@ -29,7 +29,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "vfio/vfio_pci_sriov_uapi_test": ("igb",),
 }
 _LIMIT_S = 500.0
-_HUGE_PAGES = 32  # iommufd.c maps two 2 MiB pages at a time, and some of its cases do so beside each other
+_HUGE_PAGES = 96  # iommufd.c maps up to 128 MiB of them (domain_dirty128M_huge), and some more beside
 
 
 @pytest.fixture(scope="module")
