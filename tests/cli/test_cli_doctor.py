@@ -42,6 +42,7 @@ def test_this_machine_row_by_row() -> None:
         "lab QEMU",
         "lab kernel",
         "virtme-ng",
+        "lab for arm64",
     ]
     assert {row["state"] for row in found.values()} <= {"ok", "missing", "unknown"}
     assert all(row["purpose"] for row in found.values())

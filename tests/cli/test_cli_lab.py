@@ -44,6 +44,18 @@ def test_a_system_without_apt_is_told_what_to_do(tmp_path: Path) -> None:
     assert "has no apt-get of Debian or Ubuntu to unpack packages with: install QEMU by its own" in said.err
 
 
+def test_the_userland_is_found_or_the_system_told_what_it_lacks(tmp_path: Path) -> None:
+    env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert "has no apt-get of Debian or Ubuntu" in dmaproof("lab", "python", env=env).complaint
+    there = tmp_path / "cache/dmaproof/lab/userland/aarch64-3.99"
+    there.mkdir(parents=True)
+    (there / "version").write_text("3.99")
+    said = dmaproof("lab", "python", "--arch", "aarch64", env=env)
+    assert (said.status, said.out) == (0, f"{there}/userland.cpio  Python 3.99\n")
+    said = dmaproof("lab", "python", "--json", env=env)
+    assert json.loads(said.out)["compiler"]["version"] == "3.99"
+
+
 def test_doctor_names_what_supplies_qemu_kernel_and_compiler(tmp_path: Path) -> None:
     stand_in(tmp_path / "bin/qemu-system-x86_64", {"edu": []})
     env = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -53,3 +65,8 @@ def test_doctor_names_what_supplies_qemu_kernel_and_compiler(tmp_path: Path) -> 
     assert "(10.0.2) has no igb, nvme" in rows["lab QEMU"]["detail"]
     assert rows["lab kernel"]["supply"].startswith("sudo apt-get install -y make gcc")
     assert rows["lab kernel"]["supply"].endswith(" && dmaproof lab kernel --kernel build")
+    assert rows["lab for arm64"]["supply"].split(" && ") == [
+        "dmaproof lab qemu --arch aarch64",
+        "dmaproof lab kernel --kernel stock --arch aarch64",
+        "dmaproof lab python --arch aarch64",
+    ]

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable
 
 from dmaproof.errors import UsageError
-from dmaproof.guest import kernel, packages, program, toolchain
+from dmaproof.guest import kernel, packages, program, toolchain, userland
 from dmaproof.node.isolated import Outcome
 from dmaproof.rig import probes
 from dmaproof.rig.doctor import Row, plain
 
-_PURPOSE = "--rig=lab:NAME"
+_PURPOSE, _ARM64_PURPOSE = "--rig=lab:NAME", "--rig=lab:smmuv3"
+_ARM64_SUPPLY = " && ".join(
+    (program.command("aarch64"), kernel.command(kernel.STOCK, "aarch64"), userland.command("aarch64"))
+)
 _WAY_OUT = re.compile(r": run `.*`$")
 
 
@@ -25,14 +28,16 @@ def examine(deadline_s: float) -> tuple[Row, ...]:
         ("lab QEMU", lambda: _qemu(arch), program.command(arch)),
         ("lab kernel", lambda: _kernel(arch), _kernel_supply(arch)),
         ("virtme-ng", virtme, f"{sys.executable} -m pip install virtme-ng"),
+        ("lab for arm64", _arm64, _ARM64_SUPPLY),
     )
     return tuple(_row(subject, probes.attempt(probe, deadline_s), supply) for subject, probe, supply in rows)
 
 
 def _row(subject: str, outcome: Outcome, supply: str) -> Row:
+    purpose = _ARM64_PURPOSE if "arm64" in subject else _PURPOSE
     if outcome.ok:
-        return Row(subject, "ok", outcome.text, _PURPOSE)
-    return Row(subject, "missing", _WAY_OUT.sub("", plain(outcome.text)), _PURPOSE, supply)
+        return Row(subject, "ok", outcome.text, purpose)
+    return Row(subject, "missing", _WAY_OUT.sub("", plain(outcome.text)), purpose, supply)
 
 
 def _qemu(arch: str) -> str:
@@ -44,6 +49,13 @@ def _kernel(arch: str) -> str:
     found = kernel.choose(kernel.OWN, arch)
     lacking = f", without {', '.join(found.lacks)}" if found.lacks else ""
     return f"{found.release}, {found.path}{lacking}"
+
+
+def _arm64() -> str:
+    """All that a lab host of another processor takes."""
+    qemu, stock_kernel = program.find("aarch64"), kernel.choose(kernel.STOCK, "aarch64")
+    python = userland.find("aarch64").compiler.version
+    return f"QEMU {qemu.version}, Linux {stock_kernel.release}, Python {python}"
 
 
 def _kernel_supply(arch: str) -> str:
