@@ -52,7 +52,7 @@ def test_the_agent_finds_a_machine_and_its_orphans_are_taken_in(tmp_path: Path) 
         "    try: return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0]\n"
         "    except OSError: return 'gone'\n"
         "def work():\n"
-        "    orphan = int(subprocess.run(['sh', '-c', 'true & echo $!'], capture_output=True).stdout)\n"
+        "    orphan = int(subprocess.run(['sh', '-c', 'sleep 0.2 >/dev/null 2>&1 & echo $!'], capture_output=True).stdout)\n"
         "    for _ in range(500):\n"
         "        if state(orphan) == 'gone': break\n"
         "        time.sleep(0.01)\n"
@@ -62,10 +62,12 @@ def test_the_agent_finds_a_machine_and_its_orphans_are_taken_in(tmp_path: Path) 
         f"    print('project' if os.path.exists({str(Path(__file__))!r}) else 'nothing')\n"
         "    sys.stdout.flush()\n"
     )
+    assert "modprobe" not in said.stderr  # this system's own list of modules is not the lab host's
     first, second, third = said.stdout.splitlines()
     assert first.startswith("gone True")
     for place in ("/dev/shm", "/run", "/tmp"):
         assert place in first.split()
     assert second == "/root /usr/local/sbin True"
     assert third == "project"
+    assert "the agent ended (status 1)" in said.stderr  # not the orphan, whose status was 0
     assert not Path("/run/scratch").exists()  # all of it was the namespace's own

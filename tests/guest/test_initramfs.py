@@ -54,12 +54,12 @@ def test_modules_come_with_all_that_they_need_and_nothing_else(kernel: Kernel) -
     assert packed_modules["kernel/drivers/vfio/vfio.ko"].content == b"ELF of vfio"
     assert packed_modules["kernel/drivers/vfio/pci/vfio-pci-core.ko"].content == b"ELF of vfio-pci-core"
     assert not any("e1000" in name or "nvme" in name for name in found)  # .zst is not for this Python to unpack
-    assert found["etc/modules"].content.split() == [b"virtio_console"]
+    assert found["etc/dmaproof/modules"].content.split() == [b"virtio_console"]
 
 
 def test_a_kernel_with_all_built_in_has_none(tmp_path: Path) -> None:
     found = read(packed(initramfs.start(Kernel(tmp_path / "Image", None, "7.2.13-test", None))))
-    assert found["etc/modules"].content == b""
+    assert found["etc/dmaproof/modules"].content == b""
     assert found["init"].mode & 0o111
 
 

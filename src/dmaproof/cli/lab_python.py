@@ -27,7 +27,7 @@ def command(arch: str, update: bool, as_json: bool) -> None:
     """Make sure of a Python for lab hosts whose processor is not this system's, and say where it is.
 
     It comes from the distribution's newest suite, and pydantic by pip; the same Python for this system compiles what is
-    not compiled yet. 17 MB to download, 85 MB in the user's cache. It is unpacked, not installed.
+    not compiled yet. 20 MB to download, 85 MB in the user's cache. It is unpacked, not installed.
     """
     with shown() as tell:
         found = userland.supply(arch, tell, anew=update)

@@ -14,8 +14,8 @@ from pathlib import Path
 from dmaproof.guest import agent
 
 PACKAGES = "/usr/lib/python3/dist-packages"
-MODULES = Path("/etc/modules")
-"""The drivers to load first, a name a line; without it, all are built in."""
+MODULES = Path("/etc/dmaproof/modules")
+"""The drivers to load first, a name a line. A root that is shared has none: the kernel for it has all built in."""
 _MOUNTS = {
     "/proc": "proc",
     "/sys": "sysfs",
