@@ -27,7 +27,11 @@ _MOUNTS = {
     "/run": "tmpfs",
 }
 _TMP = "/tmp"  # noqa: S108 - of a machine of its own
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it would read the metadata of every package there is to look for some
+}
 _POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF, include/uapi/linux/reboot.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
