@@ -78,7 +78,7 @@ def test_a_matrix_is_run_kept_and_gone_on_with(tmp_path: Path) -> None:
         *("--pair-seeds=0", f"--keep={kept}", f"--table={table}", "--jobs=1"),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr + kept.read_text()
     lines = kept.read_text().splitlines()
     assert [json.loads(line)["outcome"] for line in lines] == ["clean"] * 3
     assert "| gpu-lost | 2/2 |" in table.read_text()

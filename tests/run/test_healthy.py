@@ -76,7 +76,7 @@ def test_junit_says_what_was_tested(run_suites: RunSuites) -> None:
 
 
 def test_what_a_rig_lacks_is_skipped_with_the_reason(run_suites: RunSuites) -> None:
-    run = run_suites("suites", "--rig=virtual:gh200", "-k", "peer or first_touch")
+    run = run_suites("suites/p2p", "suites/uvm", "--rig=virtual:gh200", "-k", "peer or first_touch")
     reasons = {test.message for test in run.record.tests if test.outcome == "skipped"}
     assert reasons == {"rig virtual:gh200 declares 1 GPU a node; this test needs 2"}
     pair = run_suites("suites/uvm", "--rig=virtual:pcie-pair", "-k", "malloc")
