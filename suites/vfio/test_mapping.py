@@ -49,7 +49,7 @@ def test_dma_misses(
     """What is not mapped is neither written nor read, and the kernel says who wanted to go where."""
     node, bdf = endpoint.node, endpoint.endpoint.bdf
     need_iommu(node)
-    refusals.expect(evidence, node, bdf)
+    refusals.expect(evidence, node, bdf, "read" if case == "read-outside" else "write")
     with claimed(node, *NEEDS[backend]):
         missed = worker.run(dma_misses, bdf=bdf, backend=backend, case=case)
     stale = " by a translation that is no more" if case == "after-unmap" else ""
