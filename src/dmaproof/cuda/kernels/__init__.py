@@ -48,7 +48,24 @@ def compiled(file: str, compute_capability: tuple[int, int], form: str) -> bytes
 
     major, minor = compute_capability
     options = ProgramOptions(arch=f"sm_{major}{minor}")
-    return bytes(Program(source(file), "c++", options).compile(form).code)
+    program = Program(source(file), "c++", options)
+    try:
+        return bytes(program.compile(form, **_cache()).code)
+    except OSError:  # a full disk, say: kept or not, the kernel is wanted
+        return bytes(program.compile(form).code)
+
+
+@functools.cache
+def _cache() -> dict[str, Any]:
+    """cuda.core's own cache of compiled programs, in the user's cache folder: every worker compiles the same few
+    kernels, and it takes as long as all the rest of its start. None in older cuda.core, or where nothing can be kept.
+    """
+    try:
+        from cuda.core.utils import FileStreamProgramCache
+
+        return {"cache": FileStreamProgramCache()}
+    except (ImportError, OSError):
+        return {}
 
 
 @functools.cache
