@@ -72,6 +72,26 @@ def note_after_returning() -> None:
     threading.Timer(0.1, note, args=("late",)).start()
 
 
+def compute_without_end() -> None:
+    """A thread whose frames come and go all the time, also those between two calls of C."""
+
+    def deeper(depth: int, *more: int) -> int:
+        return depth and 1 + deeper(depth - 1, depth, *more)
+
+    libc = ctypes.CDLL(None)
+    numbers = (ctypes.c_int * 8)(*range(8))
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda _a, _b: deeper(2))
+    while True:
+        libc.qsort(numbers, 8, 4, compare)
+        for depth in range(5):
+            deeper(depth)
+
+
+def leave_when_looked_at() -> None:
+    time.sleep(0.4)  # more than its deadline, less than it and the look at it
+    os._exit(0)
+
+
 def mutex_deadlock() -> None:
     note("allocation", va=0x7F0000000000, nbytes=1024, memory="managed")
     print("about to lock twice", flush=True)  # noqa: T201 - the output is what is tested

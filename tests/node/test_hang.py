@@ -18,6 +18,7 @@ from dmaproof.node.deadline import Deadline
 from dmaproof.node.ladder import Bounds, HangReport
 from dmaproof.node.node import Node
 from dmaproof.node.worker import Worker
+from dmaproof.node.worker_main import STACKS_SIGNAL
 from tests.node import planted
 from tests.node.conftest import QUICK
 from tests.support.fuse import Unavailable, serve
@@ -67,7 +68,32 @@ def test_a_loop_that_holds_the_gil_moves_and_still_shows_its_stack(worker: Worke
 def test_a_sleep_that_holds_the_gil_shows_its_stack(worker: Worker) -> None:
     report = hang(worker, "sleep_holding_the_gil")
     assert "in sleep_holding_the_gil" in report.python_stacks
+    assert report.steps[0].outcome.endswith("lines, the GIL is held")
     assert report.pid not in report.moved
+
+
+def test_a_thread_whose_frames_come_and_go_survives_being_looked_at(worker: Worker) -> None:
+    worker.run(planted.nothing, deadline=soon())
+    pid = worker.pid
+    assert pid
+
+    def look_often() -> None:
+        for _ in range(200):
+            time.sleep(0.005)
+            os.kill(pid, STACKS_SIGNAL)
+
+    looking = threading.Thread(target=look_often)
+    looking.start()
+    report = hang(worker, "compute_without_end", 2.0)
+    looking.join()
+    assert (report.pid, report.ended) == (pid, "SIGTERM")
+    assert "in compute_without_end" in report.python_stacks
+
+
+def test_a_worker_that_ends_while_it_is_looked_at_was_not_ended_by_us(worker: Worker) -> None:
+    report = hang(worker, "leave_when_looked_at", 0.3)
+    assert report.ended == "itself"
+    assert "ended while it was looked at" in report.summary
 
 
 def test_a_workload_that_ignores_sigterm_is_killed(node: Node, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The ladder: what is done, step by step, when a deadline has passed. First look, then end; no step can stop the next.
 
-1. Python stacks, by faulthandler in the worker. 2. Kernel side of all its threads, twice: a livelock moves, a deadlock
-does not. 3. Captures (NVML, IOMMU, UVM state), while the worker still lives. 4. SIGTERM. 5. SIGKILL. 6. Still there.
-Captures run between the two looks at the threads, so that an ordinary hang takes little more than ``sample_gap_s``.
+1. Python stacks, by faulthandler in the worker: with the GIL or, where a call keeps that, without. 2. Kernel side of
+all its threads, twice: a livelock moves, a deadlock does not. 3. Captures (NVML, IOMMU, UVM state), while the worker
+still lives. 4. SIGTERM. 5. SIGKILL. 6. Still there. Captures run between the two looks at the threads, so that an
+ordinary hang takes little more than ``sample_gap_s``.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ from dmaproof.node.tasks import Task
 Capture = Callable[[Deadline], str]
 """Says something about the machine after a hang. It runs in a forked process (dmaproof.node.isolated): it opens what it
 reads, and what it changes in memory is lost. NVML must be initialised by it, not before it."""
-Ended = Literal["SIGTERM", "SIGKILL", "unkillable"]
+Ended = Literal["itself", "SIGTERM", "SIGKILL", "unkillable"]
 _TASKS: TypeAdapter[tuple[Task, ...]] = TypeAdapter(tuple[Task, ...])
-_STACKS_SIGNAL = signal.SIGUSR1  # the one that dmaproof.node.worker_main registers
+_STACKS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""With the GIL, and without: what dmaproof.node.worker_main answers to."""
 _SETTLED_S = 0.02
+
+
+_FATES = {"itself": "ended while it was looked at", "unkillable": "could not be killed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long each step may take, in seconds. ``kill_s`` is long: a driver gives back a GPU's memory at exit."""
+    """How long each step may take, in seconds. ``stacks_s`` is for each of two tries; ``kill_s`` is long, for a driver
+    gives back a GPU's memory at exit."""
 
     stacks_s: float = 0.5
     sample_s: float = 1.0
@@ -83,7 +89,7 @@ class HangReport:
         seen = [task for task in self.tasks_stuck or self.tasks if not task.ended]
         where = f"; thread {seen[0].tid} ({seen[0].comm}): state {seen[0].state} in {seen[0].place}" if seen else ""
         last = f"; last note: {self.notes[-1]}" if self.notes else ""
-        fate = "could not be killed" if self.ended == "unkillable" else f"was ended by {self.ended}"
+        fate = _FATES.get(self.ended, f"was ended by {self.ended}")
         return f"{self.workload} did not return within {self.deadline_s:g} s; worker {self.pid} {fate}{where}{last}"
 
 
@@ -137,11 +143,14 @@ def _python_stacks(process: Process, files: output.Output, bounds: Bounds, log: 
         log.add("python stacks", "not asked for: the worker was still starting")
         return ""
     before = output.size(files.stacks_path)
-    process.ask_for_stacks(_STACKS_SIGNAL)
-    _wait_until_settled(files, before, Deadline.after(bounds.stacks_s))
-    text = output.read_from(files.stacks_path, before)
-    log.add("python stacks", f"{len(text.splitlines())} lines" if text else "no answer")
-    return text
+    for number, how in zip(_STACKS_SIGNALS, ("", ", the GIL is held"), strict=True):
+        process.ask_for_stacks(number)
+        _wait_until_settled(files, before, Deadline.after(bounds.stacks_s))
+        if text := output.read_from(files.stacks_path, before):
+            log.add("python stacks", f"{len(text.splitlines())} lines{how}")
+            return text
+    log.add("python stacks", "no answer")
+    return ""
 
 
 def _wait_until_settled(files: output.Output, before: int, deadline: Deadline) -> None:
@@ -188,6 +197,9 @@ def _collect(running: Mapping[str, isolated.Running], end: Deadline, log: _Log) 
 
 
 def _end(process: Process, bounds: Bounds, log: _Log) -> Ended:
+    if process.wait_for_exit(Deadline.after(0)):
+        log.add("end", "ended before it was told to")
+        return "itself"
     steps: tuple[tuple[Literal["SIGTERM", "SIGKILL"], float], ...] = (
         ("SIGTERM", bounds.term_s),
         ("SIGKILL", bounds.kill_s),

@@ -1,7 +1,7 @@
 """The worker's side: ``python -m dmaproof.node.worker_main FD STACKS``.
 
-Takes calls from socket ``FD`` one after the other, until its other end closes. Stacks asked for by SIGUSR1 are appended
-to the file ``STACKS``.
+Takes calls from socket ``FD`` one after the other, until its other end closes. Stacks asked for by SIGUSR1 (by SIGUSR2
+where the GIL is held) are appended to the file ``STACKS``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dmaproof.node.messages import CALL, Call, Note, Noted, Raised, Ready, Retur
 from dmaproof.node.messages import typed_arguments as typed
 
 STACKS_SIGNAL = signal.SIGUSR1
+STACKS_WITHOUT_GIL_SIGNAL = signal.SIGUSR2
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PR_SET_PTRACER = 0x59616D61
 
@@ -97,25 +99,30 @@ def die_with_harness() -> None:
 
 
 def answer_stack_requests(stacks: Path) -> None:
-    """Dump all threads' Python stacks on STACKS_SIGNAL, whatever the workload's threads are stuck in.
+    """Dump all threads' Python stacks when asked to, whatever the workload's threads are stuck in.
 
     A signal to a process goes to its main thread if that does not block it (kernel/signal.c, complete_signal), and a
-    thread in D state never runs its handler. So one thread that does nothing else is the only one to take the signal:
-    threads inherit the mask of their creator. The handler needs no GIL.
+    thread in D state never runs its handler. So one thread that does nothing else is the only one to take these
+    signals: threads inherit the mask of their creator.
     """
     faulthandler.enable()
     file = stacks.open("ab", buffering=0)
-    faulthandler.register(STACKS_SIGNAL, file=file, all_threads=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {STACKS_SIGNAL})
+    faulthandler.register(STACKS_WITHOUT_GIL_SIGNAL, file=file, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {STACKS_SIGNAL, STACKS_WITHOUT_GIL_SIGNAL})
     listening = threading.Event()
-    threading.Thread(target=thread_that_dumps_stacks, args=(listening,), daemon=True, name="stacks").start()
+    threading.Thread(target=thread_that_dumps_stacks, args=(file, listening), daemon=True, name="stacks").start()
     listening.wait(timeout=10)
 
 
-def thread_that_dumps_stacks(listening: threading.Event) -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACKS_SIGNAL})
+def thread_that_dumps_stacks(file: FileIO, listening: threading.Event) -> None:
+    """On STACKS_SIGNAL with the GIL, for a walk through frames that run and change can end in SIGSEGV. In the handler
+    of STACKS_WITHOUT_GIL_SIGNAL without: some thread keeps the GIL in a call that does not return.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACKS_WITHOUT_GIL_SIGNAL})
     listening.set()
-    threading.Event().wait()
+    while True:
+        signal.sigwait({STACKS_SIGNAL})
+        faulthandler.dump_traceback(file, all_threads=True)
 
 
 if __name__ == "__main__":
