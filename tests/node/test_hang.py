@@ -277,3 +277,8 @@ def test_a_killed_harness_with_an_unkillable_worker_leaves_a_poisoned_device(wor
                 worker.run(planted.nothing, deadline=soon(), devices=[GPU])
     except Unavailable as reason:
         pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize(("scale", "capture_s"), [(0.1, 3.0), (1.0, 3.0), (4.0, 12.0), (1000.0, 30.0)])
+def test_a_slow_machine_has_longer_for_looks_and_never_without_end(scale: float, capture_s: float) -> None:
+    assert Bounds().stretched(scale).capture_s == capture_s

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -47,6 +47,12 @@ class Bounds:
     capture_s: float = 3.0
     term_s: float = 1.0
     kill_s: float = 5.0
+
+    def stretched(self, scale: float) -> Bounds:
+        """For a machine on which looking takes ``scale`` times as long: up to ten times these, never less."""
+        scale = min(max(scale, 1.0), 10.0)
+        looks = ("stacks_s", "sample_s", "capture_s")
+        return replace(self, **{name: getattr(self, name) * scale for name in looks})
 
 
 @dataclass(frozen=True, slots=True)
