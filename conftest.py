@@ -8,6 +8,7 @@ pytest_plugins = [
     "fixtures.nvml",
     "fixtures.evidence",
     "fixtures.rested",
+    "fixtures.emulator",
     "fixtures.worker",
     "fixtures.measure",
     "fixtures.verdict",

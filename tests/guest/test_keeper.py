@@ -161,7 +161,8 @@ def test_a_host_that_does_not_come_up_is_told_with_its_last_words(keep: Start, f
 
 
 def test_a_qemu_that_refuses_is_quoted(keep: Start, folder: Path) -> None:
-    keeper = keep("sh", "-c", "echo qemu: -device edo: not a valid device name >&2; exit 3")
+    complaint = "2026-11-21T17:35:48.787819Z qemu: -device edo: not a valid device name"
+    keeper = keep("sh", "-c", f"echo {complaint} >&2; exit 3")
     said = line(keeper)
     assert "QEMU ended while the lab host was booting (status 3)" in said
     assert "QEMU says: qemu: -device edo: not a valid device name" in said

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dmaproof.errors import NodeError
-from dmaproof.guest import port
+from dmaproof.guest import fault_trace, port
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.program import Program
@@ -36,7 +36,7 @@ def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelera
     wrapper = folder / _WRAPPER
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(program.argv)} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o700)
-    options = (*arguments(node), *agent_ports())
+    options = (*arguments(node), *agent_ports(), *fault_trace.options())
     said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node, accelerated), options, accelerated), folder)
     words = [f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in shlex.split(said)]
     if kernel.modules is None:  # else virtme's own init loads them

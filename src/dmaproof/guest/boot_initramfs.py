@@ -7,7 +7,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from dmaproof.guest import initramfs, userland
+from dmaproof.guest import fault_trace, initramfs, userland
 from dmaproof.guest.boot import agent_ports
 from dmaproof.guest.folder import CONSOLE
 from dmaproof.guest.kernel import Kernel
@@ -50,6 +50,7 @@ def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelera
         *("-accel", "kvm" if accelerated else "tcg"),
         *arguments(node),
         *agent_ports(),
+        *fault_trace.options(),
         *("-serial", f"file:{CONSOLE}"),
         *("-kernel", str(kernel.path), "-initrd", _INITRD, "-append", " ".join(parameters)),
     )

@@ -10,6 +10,8 @@ from dmaproof.guest.folder import CONSOLE, QEMU_LOG
 _TAIL_NBYTES, _MOST_LINES = 1 << 16, 6
 _TELLING = re.compile(r"panic|BUG:|Oops|not syncing|Unable to mount|Out of memory|error", re.IGNORECASE)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\t\x20-\x7e]")
+_TIME = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ")
+"""Before a line of QEMU's (util/error-report.c): to a reader of a last word it says nothing."""
 
 
 def last_words(folder: Path) -> str:
@@ -29,4 +31,4 @@ def _lines(path: Path) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line for line in (_CONTROL.sub("", one).strip() for one in text.splitlines()) if line]
+    return [line for line in (_TIME.sub("", _CONTROL.sub("", one)).strip() for one in text.splitlines()) if line]
