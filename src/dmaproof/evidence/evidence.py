@@ -19,8 +19,9 @@ class Evidence:
     ``xid-event`` and ``nvml-event`` (NVML), ``nvml-state``, ``iommu-state``, ``pci-path``, ``config-space``,
     ``uvm-fault-stats``, ``stack``, ``probe``, ``hang``, ``worker-died``, ``blind-spot``; and one kind for each class of
     ``fact``: ``counter-step``, ``link-state``, ``nvlink-state``, ``gpu-health``, ``addressing``, ``kernel-thread``,
-    ``peer-write``, ``measured``, ``route``, ``bar-conflict``. A storm of one event is one Evidence of the event's kind
-    whose fact is a Storm. ``text`` is for people; ``data`` is JSON-able detail, documented by its source.
+    ``peer-write``, ``measured``, ``route``, ``bar-conflict``, ``stage2-audit``. A storm of one event is one
+    Evidence of the event's kind whose fact is a Storm. ``text`` is for people; ``data`` is JSON-able detail, documented
+    by its source.
     """
 
     source: str

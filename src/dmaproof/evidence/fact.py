@@ -175,6 +175,26 @@ class BarConflict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stage2Finding:
+    """Device memory of a guest that stage 2 ought to hold, and does not, says an audit (dmaproof.guest.audit).
+
+    ``guest`` and ``host`` are the function's BDF in the guest and on the host; ``name`` is that of a range that is no
+    BAR. ``first`` to ``last`` are guest-physical, and so the IOVA in a fault of the host's; None where the guest's
+    address is not known. ``why`` is the audit's word for it, ``code`` the errno, ``consequence`` a clause for people.
+    """
+
+    why: str
+    guest: str | None
+    host: str | None
+    bar: int | None
+    name: str | None
+    first: int | None
+    last: int | None
+    code: int | None
+    consequence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
     """One event that came ``count`` times from ``first_s`` to ``last_s`` (the Evidence's clock), at addresses from
     ``first_address`` to ``last_address``."""
@@ -198,5 +218,6 @@ Fact = (
     | Measured
     | RouteSeen
     | BarConflict
+    | Stage2Finding
     | Storm
 )

@@ -121,8 +121,8 @@ class EvidenceLine(Line):
     data: dict[str, Any] = {}
     """Detail that depends on ``what``. A fact has its fields here (dmaproof.evidence.fact): ``counter-step``,
     ``link-state``, ``nvlink-state``, ``gpu-health``, ``addressing``, ``kernel-thread``, ``peer-write``, ``measured``,
-    ``route``, ``bar-conflict``. An event that came often has ``count``, ``first_s``, ``last_s``, ``first_address`` and
-    ``last_address``. ``expected`` is true where the test provoked it."""
+    ``route``, ``bar-conflict``, ``stage2-audit``. An event that came often has ``count``, ``first_s``, ``last_s``,
+    ``first_address`` and ``last_address``. ``expected`` is true where the test provoked it."""
 
 
 class VerdictLine(Line):
