@@ -19,6 +19,7 @@ from dmaproof.evidence.fact import (
     PeerReadSeen,
     PeerWriteSeen,
     RouteSeen,
+    Stage2Finding,
     Storm,
 )
 from dmaproof.rig import load
@@ -38,6 +39,7 @@ KINDS: dict[type[Fact], str] = {
     Measured: "measured",
     RouteSeen: "route",
     BarConflict: "bar-conflict",
+    Stage2Finding: "stage2-audit",
 }
 OWN, OTHER = 4711, 990
 """A process of the test's, and somebody else's."""

@@ -15,6 +15,7 @@ from dmaproof.evidence.fact import (
     LinkState,
     NvlinkState,
     RouteSeen,
+    Stage2Finding,
 )
 from dmaproof.rig.model import Rig
 from dmaproof.triage.verdict import Allocation
@@ -102,6 +103,21 @@ def unmappable(n: int) -> list[Evidence]:
     first = BAR1 + (n << 40)
     line = f"NVRM: {GPUS[n ^ 1]}: Failed to DMA map MMIO range [{first:#x}-{first + (1 << 36) - 1:#x}]"
     return [fact(conflict), seen(line)]
+
+
+def left_out(n: int, **more: object) -> Evidence:
+    """An audit's finding: all of BAR1 of GPU ``n``."""
+    first = BAR1 + (n << 40)
+    given: dict[str, object] = {
+        "why": "skipped", "guest": GPUS[n], "host": None, "bar": 1, "name": None, "first": first,
+        "last": first + (1 << 36) - 1, "code": None, "consequence": "P2P and ATS to this range will fault",
+    }  # fmt: skip
+    return fact(Stage2Finding(**{**given, **more}))  # type: ignore[arg-type]
+
+
+def audited(n: int) -> list[Evidence]:
+    missed = wrote(GPUS[n ^ 1], GPUS[n], wrong=256, old=256, writer_wrong=None)
+    return [vtd(GPUS[n ^ 1], BAR1 + (n << 40) + 0x5000), missed, left_out(n)]
 
 
 def stage2_hole(n: int) -> list[Evidence]:
@@ -256,6 +272,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "p2p-slower-than-host": Symptom(slower),
     "acs-redirects-p2p": Symptom(acs),
     "bar-unmappable": Symptom(unmappable),
+    "stage2-hole": Symptom(audited),
     "ats-stage2-hole": Symptom(stage2_hole, box("ats", "smmuv3"), hangs=True),
     "ats-setup-failed": Symptom(no_ats, box("ats", "smmuv3")),
     "hmm-shared-atomics": Symptom(atomics),
