@@ -49,7 +49,7 @@ def test_asking_for_nothing_says_what_can_be_asked() -> None:
     ("arguments", "said"),
     [
         (["decod"], "no command 'decod': did you mean 'decode'?"),
-        (["xyz"], "no command 'xyz': valid: decode, doctor, lab, report, rigs, route, triage"),
+        (["xyz"], "no command 'xyz': valid: audit-trace, decode, doctor, lab, report, rigs, route, triage"),
         (["decode", "--jsn", "-"], "--json"),
         (["--versoin"], "--version"),
         (["decode"], "dmaproof: missing argument 'LOG|-'\n"),

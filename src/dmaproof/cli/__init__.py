@@ -31,6 +31,7 @@ COMMANDS = {
     "decode": "Kernel log lines as IOMMU faults, Xids and the like.",
     "triage": "What a kernel log says is to blame.",
     "route": "Where the kernel sends peer traffic between two devices, and what would change it.",
+    "audit-trace": "What of a guest's device memory is missing from stage 2, by QEMU's trace log.",
     "report": "The report of a run, made again from its record.",
     "lab": "The lab's QEMU and kernels: found, unpacked or built.",
 }
@@ -67,7 +68,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in self.table:
             return None
-        command: click.Command = import_module(f"{self.prefix}{cmd_name}").command
+        command: click.Command = import_module(f"{self.prefix}{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
