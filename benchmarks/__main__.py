@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import collection, decode, qualify, worker_call
+from benchmarks import audit, collection, decode, qualify, worker_call
 from benchmarks.figure import Figure, show
 
 BENCHMARKS = {
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "collection": collection.run,
     "qualify": qualify.run,
     "decode": decode.run,
+    "audit": audit.run,
 }
 
 

@@ -41,7 +41,7 @@ def test_the_hosts_log_joins_by_the_guest_physical_address() -> None:
     fault = seen(f"{line} access is not set", node="the-host")
     verdict = only(case(box(), fault, HOLE))
     assert verdict.confidence == "certain"
-    assert f"refused 1 accesses there, the first at {FIRST:#x}" in verdict.summary
+    assert f"refused 1 access there, the first at {FIRST:#x}" in verdict.summary
 
 
 @pytest.mark.parametrize("elsewhere", [FIRST - 4096, LAST + 1])
