@@ -171,6 +171,10 @@ CASES: dict[str, Case] = {
         "qemu-kvm: vfio_container_dma_map(0x555558282db0, 0x8800010000, 0x4000, 0x7ffff7ff0000) = -14 (Bad address)",
         {**BAR, "address": 0x8800010000, "reason": 14, "event": "dma-map"},
     ),
+    "bar, QEMU, with the errno of another call": (
+        "qemu-system-x86_64: warning: IOMMU_IOAS_MAP failed: No such file or directory, PCI BAR?",
+        {**BAR, "bdf": None, "address": None, "reason": 14, "event": "dma-map"},
+    ),
     "link": (
         "pci 0000:01:00.0: 8.000 Gb/s available PCIe bandwidth, limited by 2.5 GT/s PCIe x4 link at 0000:00:02.0 "
         "(capable of 252.048 Gb/s with 16.0 GT/s PCIe x16 link)",

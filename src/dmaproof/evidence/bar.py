@@ -35,7 +35,8 @@ _PEER = re.compile(
     rf"NVRM: (?:GPU )?(?P<bdf>{BDF}): Failed to DMA map MMIO range"
     r" \[(?P<address>0x[0-9a-f]{1,16})-0x[0-9a-f]{1,16}\]"
 )
-_IOMMUFD = re.compile(r"IOMMU_IOAS_MAP(?:_FILE)? failed: Bad address, PCI BAR\?")
+# Asked only where errno was EFAULT; but the trace that QEMU writes in between may have set it anew before %m.
+_IOMMUFD = re.compile(r"IOMMU_IOAS_MAP(?:_FILE)? failed: [^,\n]{1,80}, PCI BAR\?")
 _EFAULT = 14
 _NOTHING = "0x0"
 
