@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import subprocess
@@ -134,6 +135,18 @@ keeper.wait()
 """
 
 
+def test_a_host_that_nobody_waits_for_need_not_come_up(keep: Start, folder: Path) -> None:
+    keeper = keep("sh", "-c", "echo $$ >pid; exec sleep 1000", deadline_s=60)
+    assert until((folder / "pid").exists)
+    assert until(lambda: (folder / "pid").read_text() != "")
+    pid = int((folder / "pid").read_text())
+    assert keeper.stdin is not None
+    keeper.stdin.close()
+    keeper.wait(3)
+    assert not lives(pid)
+    assert not folder.exists()
+
+
 def test_a_killed_keeper_takes_qemu_along(keep: Start, folder: Path, machine: Path) -> None:
     keeper = keep(sys.executable, "-c", COMES_UP, str(machine))
     assert line(keeper) == "ready"
@@ -169,12 +182,21 @@ def test_a_qemu_that_refuses_is_quoted(keep: Start, folder: Path) -> None:
     hung_up(keeper)
 
 
+def test_a_host_that_is_killed_is_told_so(keep: Start, folder: Path, machine: Path) -> None:
+    keeper = keep(sys.executable, "-c", COMES_UP, str(machine))
+    assert line(keeper) == "ready"
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    gone = folder / AGENT / GONE
+    assert until(lambda: gone.exists() and "QEMU was killed by SIGKILL" in gone.read_text())
+
+
 def test_a_host_that_ends_later_leaves_word(keep: Start, folder: Path, machine: Path) -> None:
     keeper = keep(sys.executable, "-c", COMES_UP, str(machine))
     assert line(keeper) == "ready"
     (folder / "die").touch()
     gone = folder / AGENT / GONE
     assert until(gone.exists)
+    assert until(lambda: "QEMU ended (status 7)" in gone.read_text())
     assert until(lambda: "Kernel panic - not syncing: VFS" in gone.read_text())
     assert "\x1b" not in gone.read_text()
     assert (folder / ROOT).is_dir(), "somebody may still be reading"

@@ -189,6 +189,10 @@ def test_a_system_that_is_silent_is_given_up(tmp_path: Path, monkeypatch: pytest
             run(worker, planted.nothing, 0.3)
         assert 0.4 < time.monotonic() - began_s < 5
         assert idled
+        began_s = time.monotonic()
+        with pytest.raises(NodeLost, match=r"mute was given up: it did not answer within 0\.3 s"):
+            run(worker, planted.nothing, 60)
+        assert time.monotonic() - began_s < 0.2, "it is not waited for again"
 
 
 def test_a_process_too_many_is_told_how_many_there_may_be(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +45,18 @@ class Finished:
 class Started:
     """A run under way."""
 
-    def __init__(self, args: tuple[str, ...], reports: Path) -> None:
+    def __init__(self, args: tuple[str, ...], reports: Path, env: Mapping[str, str]) -> None:
         self.reports = reports
         self.log = reports.parent / f"{reports.name}.log"
         self._out = self.log.open("w")
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--reports={reports}", *args]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=ROOT,
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **env},
         )
 
     def finish(self) -> Finished:
@@ -90,8 +95,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """``start(*pytest_arguments)`` begins a run whose reports go to a folder of its own."""
     runs: list[Started] = []
 
-    def begin(*args: str, reports: Path | None = None) -> Started:
-        runs.append(Started(args, reports or tmp_path / f"runs{len(runs)}"))
+    def begin(*args: str, reports: Path | None = None, env: Mapping[str, str] | None = None) -> Started:
+        runs.append(Started(args, reports or tmp_path / f"runs{len(runs)}", env or {}))
         return runs[-1]
 
     yield begin
@@ -134,6 +139,7 @@ def _processes_of(words: list[str]) -> list[str]:
             continue
         try:
             text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            text += os.fsencode((process / "cwd").readlink())  # all that ties a QEMU to its run
             status = (process / "stat").read_text()
         except OSError:
             continue

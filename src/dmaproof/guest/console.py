@@ -10,6 +10,9 @@ from dmaproof.guest.folder import CONSOLE, QEMU_LOG
 _TAIL_NBYTES, _MOST_LINES = 1 << 16, 6
 _TELLING = re.compile(r"panic|BUG:|Oops|not syncing|Unable to mount|Out of memory|error", re.IGNORECASE)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\t\x20-\x7e]")
+_OF_NO_HELP = re.compile(r"(\[ *[\d.]+\] )?(Kernel c|C)ommand line:")
+"""Printed whatever the log level is, and longer than all the rest (arch/x86/kernel/setup.c)."""
+_WIDTH = 200
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ")
 """Before a line of QEMU's (util/error-report.c): to a reader of a last word it says nothing."""
 
@@ -31,4 +34,5 @@ def _lines(path: Path) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line for line in (_TIME.sub("", _CONTROL.sub("", one)).strip() for one in text.splitlines()) if line]
+    lines = (_TIME.sub("", _CONTROL.sub("", one)).strip()[:_WIDTH] for one in text.splitlines())
+    return [line for line in lines if line and not _OF_NO_HELP.match(line)]

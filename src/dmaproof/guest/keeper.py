@@ -36,7 +36,7 @@ READY = "ready"
 _SAID: TypeAdapter[Machine | Log] = TypeAdapter(Annotated[Machine | Log, Field(discriminator="kind")])
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _BESIDE = Path(f".{ROOT}")
-_STEP_S, _KILL_S = 0.02, 5.0
+_STEP_S, _KILL_S, _REAP_S = 0.02, 5.0, 1.0
 _libc = ctypes.CDLL(None)
 
 
@@ -115,7 +115,13 @@ def _await_machine(control: Channel, qemu: subprocess.Popen[bytes], deadline: De
             _take(control, log)
 
 
+def _nobody_waits() -> bool:
+    return bool(select.select([0], [], [], 0)[0]) and not os.read(0, 1)
+
+
 def _check(qemu: subprocess.Popen[bytes], deadline: Deadline) -> None:
+    if _nobody_waits():
+        sys.exit(1)
     if qemu.poll() is not None:
         raise NodeError(f"QEMU ended while the lab host was booting (status {qemu.returncode}){last_words(Path())}")
     if deadline.passed:
@@ -136,7 +142,16 @@ def _keep(control: Channel, qemu: subprocess.Popen[bytes], log: BinaryIO) -> str
                 control.fill()
                 _take(control, log)
         except ChannelClosed:
-            return f"QEMU ended (status {qemu.poll()}){last_words(Path())}"
+            return f"QEMU {_end_of(qemu)}{last_words(Path())}"
+
+
+def _end_of(qemu: subprocess.Popen[bytes]) -> str:
+    """Its sockets close a little before it has ended."""
+    deadline = Deadline.after(_REAP_S)
+    while qemu.poll() is None and not deadline.passed:
+        time.sleep(_STEP_S)
+    status = qemu.returncode
+    return f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"ended (status {status})"
 
 
 def _fill(control: Channel, wait_s: float) -> bool:

@@ -42,6 +42,8 @@ _IDLE_EVERY_S = 0.05
 _SEND_S = 10.0
 _DONE: TypeAdapter[Done] = TypeAdapter(Done)
 _lines: dict[Path, Line] = {}
+_given_up: dict[Path, str] = {}
+"""Agents that did not answer, and how: whoever comes later does not wait for them again."""
 _worker_numbers = itertools.count(1)
 
 
@@ -56,7 +58,7 @@ class Line:
         try:
             self._channel.send(frame, (), Deadline.after(_SEND_S))
         except (TimeoutError, ChannelClosed):
-            raise self.lost("does not take any more work") from None
+            raise self.give_up("does not take any more work") from None
 
     def answer(self, worker: int, number: int, deadline: Deadline, idle: Callable[[], None]) -> Done:
         """The answer to call ``number``; ``idle`` is called while it is awaited. Raises NodeLost."""
@@ -70,7 +72,7 @@ class Line:
             if not self._wait(deadline.sooner(_IDLE_EVERY_S)):
                 idle()
                 if deadline.passed:
-                    raise self.lost(f"did not answer within {deadline.seconds:g} s")
+                    raise self.give_up(f"did not answer within {deadline.seconds:g} s")
 
     def _wait(self, deadline: Deadline) -> bool:
         waiter = select.poll()
@@ -86,8 +88,13 @@ class Line:
     def close(self) -> None:
         self._channel.close()
 
+    def give_up(self, how: str) -> NodeLost:
+        """The system may be there yet, busy with what was asked before: no later call waits for it."""
+        _given_up[self.path] = how
+        return self.lost(how)
+
     def lost(self, how: str) -> NodeLost:
-        """The system is not there any more; what is known of its end. The next call tries anew."""
+        """The system is not there any more; what is known of its end."""
         self.close()
         _lines.pop(self.path, None)
         return NodeLost(f"{self.path.parent.parent.name} {how}{told(self.path.parent)}")
@@ -120,6 +127,8 @@ def line(agent: Path, number: int) -> Line:
     if not 0 <= number < SOCKETS:
         raise NodeError(f"a node reached by an agent serves {SOCKETS} processes: use -n {SOCKETS} or less")
     path = agent / f"{number}.sock"
+    if path in _given_up:
+        raise NodeLost(f"{agent.parent.name} was given up: it {_given_up[path]}{told(agent)}")
     if path not in _lines:
         try:
             _lines[path] = Line(path)
@@ -129,7 +138,8 @@ def line(agent: Path, number: int) -> Line:
 
 
 def hang_up() -> None:
-    """Close this process's connections to agents."""
+    """Close this process's connections to agents. What was given up is forgotten with them."""
+    _given_up.clear()
     while _lines:
         _lines.popitem()[1].close()
 
