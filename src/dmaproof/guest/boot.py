@@ -22,6 +22,8 @@ from dmaproof.rig.model import Node
 
 _WRAPPER = "qemu"
 _ASK_S = 30.0
+_MOST_NBYTES = 2047
+"""COMMAND_LINE_SIZE less the zero that ends it: arch/x86/include/asm/setup.h, arch/arm64/include/uapi/asm/setup.h."""
 _NO_CONSOLE = "file,id=console,path=/dev/null"  # as virtme-run writes it
 _WRITABLE = ("/etc", "/home", "/lib", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108 - as the host has them
 _PARAMETERS = (
@@ -39,18 +41,39 @@ def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelera
     options = (*arguments(node), *agent_ports(), *fault_trace.options())
     said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node, accelerated), options, accelerated), folder)
     words = [f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in shlex.split(said)]
+    at = words.index("-append") + 1
     if kernel.modules is None:  # else virtme's own init loads them
-        at = words.index("-append") + 1
         words[at] = with_our_init(words[at])
+    words[at] = whole(words[at])
     return tuple(words)
+
+
+def whole(parameters: str) -> str:
+    """``parameters``, which the kernel takes as they are: it would cut longer ones without a word, and init's are last.
+
+    Raises NodeError, which names the longest.
+    """
+    if len(os.fsencode(parameters)) <= _MOST_NBYTES:
+        return parameters
+    longest = max(parameters.split(), key=len)
+    raise NodeError(
+        f"the kernel's command line would be {len(os.fsencode(parameters))} bytes, and it takes {_MOST_NBYTES}: "
+        f"shorten {longest.partition('=')[0]}, which has {len(os.fsencode(longest))} of them"
+        + (" (it lists the folders of Python's sys.path)" if longest.startswith("PYTHONPATH=") else "")
+    )
 
 
 def with_our_init(parameters: str) -> str:
     """The kernel's command line with dmaproof.guest.init for virtme's. What follows ``--`` are init's arguments, and
     names that the kernel does not know become its environment (Documentation/admin-guide/kernel-parameters.rst)."""
     kept = [one for one in parameters.split() if not one.startswith(("init=", "virtme"))]
-    own = (f"PYTHONPATH={_python_path()}", f"init={sys.executable}", "--", "-S", "-P", "-m", "dmaproof.guest.init")
-    return " ".join((*kept, *own))
+    own = (_setting("PYTHONPATH", _python_path()), _setting("init", sys.executable))
+    return " ".join((*kept, *own, "--", "-S", "-P", "-m", "dmaproof.guest.init"))
+
+
+def _setting(name: str, value: str) -> str:
+    """Blanks are quoted for next_arg (lib/cmdline.c)."""
+    return f'{name}="{value}"' if " " in value else f"{name}={value}"
 
 
 def _parameters(node: Node, accelerated: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 
 from dmaproof.guest import fault_trace, initramfs, userland
-from dmaproof.guest.boot import agent_ports
+from dmaproof.guest.boot import agent_ports, whole
 from dmaproof.guest.folder import CONSOLE
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.program import Program
@@ -38,7 +38,8 @@ def needed(arch: str) -> bool:
 def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool) -> tuple[str, ...]:
     """What starts QEMU in ``folder``, where it makes its sockets and finds the initramfs that is written here.
 
-    Raises UsageError where the userland has to be supplied first, DmaproofError where the project does not compile.
+    Raises UsageError where the userland has to be supplied first, DmaproofError where the project does not compile,
+    NodeError for a command line that the kernel would cut.
     """
     arch = (node.qemu or Qemu()).arch
     initramfs.write(folder / _INITRD, userland.find(arch), kernel)
@@ -52,5 +53,5 @@ def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelera
         *agent_ports(),
         *fault_trace.options(),
         *("-serial", f"file:{CONSOLE}"),
-        *("-kernel", str(kernel.path), "-initrd", _INITRD, "-append", " ".join(parameters)),
+        *("-kernel", str(kernel.path), "-initrd", _INITRD, "-append", whole(" ".join(parameters))),
     )
