@@ -80,3 +80,21 @@ def test_an_emulated_device_of_the_same_size_is_not_taken_for_the_assigned_one()
     emulated = Function("00:05.0", (Bar("00:05.0", 0, 0xFE700000, 0x100000),))
     pairing = bars.paired(state, [emulated, *functions(EDU)])
     assert dict(pairing.hosts) == {"01:00.0": "0000:01:00.0", "02:00.0": "0000:02:00.0"}
+
+
+def test_without_registers_the_models_name_tells() -> None:
+    lines = "".join(one for one in text("edu-type1").splitlines(keepends=True) if "write_config" not in one)
+    emulated = Function("00:05.0", (Bar("00:05.0", 0, 0xFE700000, 0x100000),))
+    state = parsed("pci_update_mappings_add edu 00:05.0 0,0xfe700000+0x100000\n" + lines).state
+    pairing = bars.paired(state, [emulated, *functions(EDU)])
+    assert dict(pairing.hosts) == {"01:00.0": "0000:01:00.0", "02:00.0": "0000:02:00.0"}
+    assert pairing.assumed == {"01:00.0", "02:00.0"}
+
+
+def test_a_device_with_only_some_of_the_bars_is_another_one() -> None:
+    """By query-pci, which tells of all BARs; what the trace places may be a part of them."""
+    lines = "".join(one for one in text("msix-type1").splitlines(keepends=True) if "write_config" not in one)
+    some = Function("00:05.0", IGB[:1])
+    assert "00:05.0" not in bars.paired(parsed(lines).state, [some]).hosts
+    part = Function("00:05.0", IGB[:1], whole=False)
+    assert bars.paired(parsed(lines).state, [part]).hosts == {"00:05.0": "0000:05:00.0"}

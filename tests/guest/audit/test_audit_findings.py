@@ -12,7 +12,20 @@ from dmaproof.guest.audit.evidence import as_evidence
 from dmaproof.guest.audit.finding import Audit
 from dmaproof.guest.audit.gaps import Limits
 from dmaproof.guest.audit.table import Range
-from tests.guest.audit.traces import EDU, FOLDER, MSIX, functions, gone, mapped, parsed, ram, swapped, text, without
+from tests.guest.audit.traces import (
+    EDU,
+    FOLDER,
+    MSIX,
+    functions,
+    gone,
+    mapped,
+    parsed,
+    ram,
+    swapped,
+    text,
+    unmapped,
+    without,
+)
 
 FIRST, SECOND = Range(0xFE400000, 0xFE4FFFFF), Range(0xFE200000, 0xFE2FFFFF)
 HOSTS = {"01:00.0": "0000:01:00.0", "02:00.0": "0000:02:00.0"}
@@ -30,17 +43,28 @@ OF_SECOND = ("02:00.0", "0000:02:00.0", 0, SECOND)
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["query-pci", "trace alone"])
-@pytest.mark.parametrize("name", ["edu-type1", "edu-iommufd", "msix-type1", "msix-iommufd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "edu-type1",
+        "edu-iommufd",
+        "msix-type1",
+        "msix-iommufd",
+        "edu-type1-viommu-7.2",
+        "edu-iommufd-two",
+        "reset-iommufd",
+    ],
+)
 def test_a_healthy_guest_has_no_finding(name: str, asks: bool) -> None:
-    pci = (MSIX if name.startswith("msix") else EDU) if asks else None
-    found = audited(text(name), pci)
+    kind, backend = name.split("-")[:2]
+    found = audited(text(name), f"{kind}.pci.json" if asks else None)
     assert told(found) == []
-    assert len(found.judged) == (6 if name.startswith("msix") else 2)
-    assert found.backend == name.partition("-")[2]
+    assert len(found.judged) == {"edu": 2, "msix": 6, "reset": 3}[kind]
+    assert found.backend == backend
     assert any("type1" in spot for spot in found.blind_spots) == (found.backend == "type1")
 
 
-@pytest.mark.parametrize("name", ["edu-type1-no-mmap", "edu-iommufd-no-mmap"])
+@pytest.mark.parametrize("name", ["edu-type1-no-mmap", "edu-iommufd-no-mmap", "edu-type1-no-mmap-7.2"])
 @pytest.mark.parametrize("pci", [EDU, None])
 def test_a_bar_that_was_never_mmapped(name: str, pci: str | None) -> None:
     found = audited(text(name), pci)
@@ -259,3 +283,53 @@ def test_evidence_of_findings_and_of_what_was_not_seen() -> None:
         "0000:02:00.0", "0000:02:00.0", 0, SECOND.first, SECOND.last,
     )  # fmt: skip
     assert found[1].text.startswith("stage 2: type1")
+
+
+def test_a_container_that_lacks_what_another_has() -> None:
+    """Two containers: the second was told of all but the second device's BAR."""
+    entries = [one for layer in parsed(text("edu-type1")).state.layers for one in layer.sections]
+    second = "".join(ram(one.range.first, one.range.last) for one in entries if one.range != SECOND)
+    assert told(audited(text("edu-type1") + second)) == [("hole", *OF_SECOND)]
+
+
+def test_a_space_of_devices_that_are_gone_is_not_judged() -> None:
+    lines = mapped(0x1000, 0x1000, ioas=9) + unmapped(0x1000, 0x1000, ioas=9)
+    assert told(audited(text("edu-iommufd") + lines)) == []
+    held = audited(text("edu-iommufd") + mapped(0x1000, 0x1000, ioas=9))
+    assert {FIRST, SECOND} <= {one.range for one in held.findings}, "what lives and holds next to nothing is judged"
+
+
+def test_what_was_skipped_in_amds_reserved_region_was_skipped_on_any_host() -> None:
+    lines, guest = at_the_top(0xFD_F000_0000, text("edu-iommufd"))
+    (found,) = audit(parsed(without(lines, "iova=0xfdf0000000")), Asked(functions=guest)).findings
+    assert found.why == "skipped"
+    (spot,) = [one for one in audit(parsed(at_the_top(0xFD_F000_0000, text("edu-type1"))[0]), Asked(functions=guest))
+               .blind_spots if "AMD" in one]  # fmt: skip
+    assert "0xfd00000000-0xffffffffff" in spot
+
+
+def test_a_register_that_qemu_answers_takes_its_whole_page() -> None:
+    section = next(one for one in text("edu-type1").splitlines(keepends=True) if "[ram] 0xfe200000" in one)
+    split = ram(0xFE200000, 0xFE287FFF) + ram(0xFE289000, 0xFE2FFFFF)
+    skip = "vfio_listener_region_skip SKIPPING region_add 0xfe288010 - 0xfe28808f\n"
+    assert told(audited(swapped(text("edu-type1"), section, split + skip))) == []
+
+
+def test_a_map_that_failed_and_was_made_later_is_no_failure() -> None:
+    line = next(one for one in text("edu-iommufd").splitlines(keepends=True) if "iova=0xfe200000" in one)
+    both = line.replace("(0)", "(-1)") + line
+    assert told(audited(swapped(text("edu-iommufd"), line, both))) == []
+    assert told(audited(swapped(text("edu-iommufd"), line, both), None)) == []
+
+
+def test_a_bar_smaller_than_a_page_is_left_out() -> None:
+    setup = 'Device 0000:09:00.0, region 0 "0000:09:00.0 BAR 0", flags: 0x7, offset: 0x0, size: 0x100'
+    mmap = "vfio_region_mmap Region 0000:09:00.0 BAR 0 mmaps[0] [0x0 - 0xff]\n"
+    guest = Function("09:00.0", (Bar("09:00.0", 0, 0xFE700000, 0x100),))
+    found = audit(
+        parsed(f"{text('edu-iommufd')}vfio_region_setup {setup}\n{mmap}"), Asked(functions=[*functions(EDU), guest])
+    )
+    assert told(found) == []
+    assert [(one.device, one.why) for one in found.left_out] == [
+        ("09:00.0 BAR0 (host 0000:09:00.0)", "it is smaller than a page")
+    ]

@@ -34,7 +34,7 @@ def test_every_line_of_a_real_trace_is_read(path: Path) -> None:
     assert {"vfio_listener_region_add_ram", "vfio_region_setup", "pci_update_mappings_add"} <= found.names.keys()
 
 
-@pytest.mark.parametrize("name", ["edu-iommufd", "msix-iommufd", "edu-iommufd-no-mmap"])
+@pytest.mark.parametrize("name", ["edu-iommufd", "msix-iommufd", "edu-iommufd-no-mmap", "reset-iommufd"])
 def test_what_the_listener_was_told_is_what_iommufd_mapped(name: str) -> None:
     """On a healthy QEMU: two independent halves of the same real log agree."""
     state = parsed(text(name)).state
@@ -136,6 +136,20 @@ def test_two_containers_are_told_of_the_same_and_forget_it_one_after_the_other()
     assert sections(parsed(both).state) == [[Range(0, 0xFFFF), Range(0x20000, 0x2FFFF)]] * 2
     once = sections(parsed(both + gone(0, 0xFFFF)).state)
     assert sorted(map(len, once)) == [1, 2]
+
+
+def test_two_real_containers_hold_the_same_at_the_end() -> None:
+    """Behind a caching vIOMMU each function has an address space of its own."""
+    one, other = parsed(text("edu-type1-viommu-7.2")).state.layers
+    assert held(one.sections) == held(other.sections)
+    assert Range(0xFE200000, 0xFE2FFFFF) in held(one.sections)
+
+
+def test_two_real_spaces_of_iommufd_hold_the_same_at_the_end() -> None:
+    state = parsed(text("edu-iommufd-two")).state
+    assert state.ioases.keys() == {(13, 2), (18, 2)}, "numbers are each iommufd's own"
+    assert [held(one.maps) for one in state.ioases.values()] == sections(state)
+    assert sections(state)[0] == sections(state)[1]
 
 
 def test_a_map_that_failed_is_none_and_an_unmap_that_failed_neither() -> None:

@@ -100,8 +100,10 @@ class State:
         self.translated.remove(gone)
         for ioas in self.ioases.values():
             ioas.failed.remove(gone)
-        layer = next((one for one in self.layers if one.sections.within(gone)), None)
-        if layer is not None:
+        told = [one for one in self.layers if one.sections.within(gone)]
+        # A section goes as it came, and each container hears of it by itself: who has another one there is not meant.
+        exact = [one for one in told if any(entry.range == gone for entry in one.sections.within(gone))]
+        for layer in (exact or told)[:1]:
             layer.sections.remove(gone)
             layer.lost.remove(gone)
 
