@@ -215,3 +215,14 @@ def test_two_processes_share_a_host(begin: Start, gone: Callable[[Finished], obj
     assert run.record.whole
     assert sum(outcome == "passed" for outcome in run.outcomes.values()) == 6
     assert gone(run) == []
+
+
+def test_what_a_host_says_after_a_failure_is_not_what_it_said_at_boot(begin: Start) -> None:
+    """A function taken off the bus: the copy of sysfs still has it, the machine does not."""
+    run = begin(*DMA, "-k", "write_to_nowhere and edu1", "-p", "tests.run.plugins.function_removed").finish()
+    assert run.status == 1, run.output
+    texts = [line.text for line in run.record.evidence]
+    assert "0000:02:00.0: not on the bus" in texts
+    (verdict,) = run.record.verdicts
+    assert any("as of its boot" in spot for spot in verdict.blind_spots)
+    assert {(line.bdf, line.state) for line in run.record.devices} == {("0000:02:00.0", "poisoned")}

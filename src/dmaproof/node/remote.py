@@ -40,6 +40,7 @@ _LADDER_S = 20.0
 """What the ladder over there may take after a deadline (dmaproof.node.ladder.Bounds), on a slow emulator."""
 _IDLE_EVERY_S = 0.05
 _SEND_S = 10.0
+_WORD_S, _WORD_EVERY_S = 2.0, 0.02
 _DONE: TypeAdapter[Done] = TypeAdapter(Done)
 _lines: dict[Path, Line] = {}
 _given_up: dict[Path, str] = {}
@@ -57,8 +58,10 @@ class Line:
     def send(self, frame: bytes) -> None:
         try:
             self._channel.send(frame, (), Deadline.after(_SEND_S))
-        except (TimeoutError, ChannelClosed):
+        except TimeoutError:
             raise self.give_up("does not take any more work") from None
+        except ChannelClosed:
+            raise self.lost("has ended") from None
 
     def answer(self, worker: int, number: int, deadline: Deadline, idle: Callable[[], None]) -> Done:
         """The answer to call ``number``; ``idle`` is called while it is awaited. Raises NodeLost."""
@@ -91,19 +94,26 @@ class Line:
     def give_up(self, how: str) -> NodeLost:
         """The system may be there yet, busy with what was asked before: no later call waits for it."""
         _given_up[self.path] = how
-        return self.lost(how)
+        return self.lost(how, patience_s=0)
 
-    def lost(self, how: str) -> NodeLost:
-        """The system is not there any more; what is known of its end."""
+    def lost(self, how: str, patience_s: float = _WORD_S) -> NodeLost:
+        """The system is not there any more; what is known of its end. Its keeper has to learn of it first."""
         self.close()
         _lines.pop(self.path, None)
-        return NodeLost(f"{self.path.parent.parent.name} {how}{told(self.path.parent)}")
+        return NodeLost(f"{self.path.parent.parent.name} {how}{told(self.path.parent, patience_s)}")
 
 
-def told(agent: Path) -> str:
-    """What was left of a system that is gone, for the end of a sentence."""
+def told(agent: Path, patience_s: float = 0) -> str:
+    """What was left of a system that is gone, for the end of a sentence; waits for it if need be."""
+    deadline = Deadline.after(patience_s)
+    while not (word := _word(agent / GONE)) and not deadline.passed:
+        time.sleep(_WORD_EVERY_S)
+    return f": {word}" if word else ""
+
+
+def _word(path: Path) -> str:
     try:
-        return f": {(agent / GONE).read_text(encoding='utf-8', errors='replace').strip()}"
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
