@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -104,3 +105,13 @@ def test_a_trace_of_any_bytes_with_a_cut_end(tmp_path: Path) -> None:
     assert (said.status, said.err) == (0, "")
     assert "the last line has no end" in said.out
     assert "\x1b" not in said.out
+
+
+def test_the_iommus_own_tables_are_taken(tmp_path: Path) -> None:
+    for name in ("edu-type1", "edu-type1-no-mmap"):
+        (tmp_path / name).write_bytes(gzip.decompress((FOLDER / f"{name}.tables.gz").read_bytes()))
+    same = dmaproof("audit-trace", path("edu-type1"), "--pci", PCI, "--table", tmp_path / "edu-type1")
+    assert (same.status, "not seen" in same.out) == (0, False)
+    other = dmaproof("audit-trace", path("edu-type1"), "--pci", PCI, "--table", tmp_path / "edu-type1-no-mmap")
+    assert other.status == 1
+    assert "holds no page" in dmaproof("audit-trace", path("edu-type1"), "--table", PCI).complaint

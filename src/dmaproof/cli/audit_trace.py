@@ -16,6 +16,7 @@ from dmaproof import bdf
 from dmaproof.cli import Command, findings
 from dmaproof.errors import UsageError
 from dmaproof.guest.audit import bars, trace
+from dmaproof.guest.audit import tables as page_tables
 from dmaproof.guest.audit.audit import Asked, Declared, audit
 from dmaproof.guest.audit.finding import Audit, Finding, LeftOut
 from dmaproof.guest.audit.gaps import Limits
@@ -54,6 +55,9 @@ _GUEST = re.compile(r"(?:0000:)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 @click.option(
     "--width", "width_bits", metavar="BITS", type=click.IntRange(1, 64), help="Bits that the IOMMU translates."
 )
+@click.option(
+    "--table", "tables", metavar="FILE", multiple=True, help="The IOMMU's own tables of a host function, from debugfs."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (docs/guests.md).")
 @click.argument("file", metavar="FILE")
 def command(
@@ -62,6 +66,7 @@ def command(
     ranges: tuple[str, ...],
     reserved: tuple[str, ...],
     width_bits: int | None,
+    tables: tuple[str, ...],
     as_json: bool,
     file: str,
 ) -> None:
@@ -75,6 +80,7 @@ def command(
         hosts=dict(_device(word) for word in devices),
         declared=tuple(_declared(word) for word in ranges),
         limits=Limits(tuple(_span("--reserved", word) for word in reserved), width_bits),
+        tables=tuple(page_tables.read(word) for word in tables),
     )
     read = trace.read(file)
     found = audit(read, asked)

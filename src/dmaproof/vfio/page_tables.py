@@ -33,25 +33,47 @@ class Page:
     write: bool
 
 
-def pages(text: str) -> Iterator[Page]:
-    """Every 4 KiB page of a dump. Larger pages come as the small ones that they are."""
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An entry that maps ``nbytes`` (4 KiB, 2 MiB, 1 GiB) of IOVA space to ``physical``."""
+
+    iova: int
+    nbytes: int
+    physical: int
+    read: bool
+    write: bool
+
+
+def leaves(text: str) -> Iterator[Leaf]:
+    """Every entry of a dump, in its order."""
     for frame, words in _LINE.findall(text):
-        entries = [int(word, 16) for word in words.split()]
-        entry, first = entries[-1], int(frame, 16) * PAGE_NBYTES
+        entries = words.split()
+        entry = int(entries[-1], 16)
         nbytes = PAGE_NBYTES << _INDEX_BITS * (_LEVELS - len(entries))
         base = entry & _ADDRESS & ~(nbytes - 1)
-        for at in range(0, nbytes, PAGE_NBYTES):
-            yield Page(first + at, base + at, bool(entry & _READ), bool(entry & _WRITE))
+        yield Leaf(int(frame, 16) * PAGE_NBYTES, nbytes, base, bool(entry & _READ), bool(entry & _WRITE))
+
+
+def pages(text: str) -> Iterator[Page]:
+    """Every 4 KiB page of a dump. Larger pages come as the small ones that they are."""
+    for leaf in leaves(text):
+        for at in range(0, leaf.nbytes, PAGE_NBYTES):
+            yield Page(leaf.iova + at, leaf.physical + at, leaf.read, leaf.write)
 
 
 def read(bdf: str) -> set[Page]:
-    """What ``bdf`` can reach now. Raises Unsupported where the kernel does not show it, saying what is needed."""
+    """What ``bdf`` can reach now. Raises as ``dump``."""
+    return set(pages(dump(bdf)))
+
+
+def dump(bdf: str) -> str:
+    """The page tables of ``bdf`` as the kernel prints them. Raises Unsupported where it does not, saying why."""
     path = _FOLDER / bdf / _FILE
     if not _FOLDER.parent.parent.joinpath("iommu").exists():
         raise Unsupported("debugfs shows no IOMMU: mount -t debugfs none /sys/kernel/debug; or CONFIG_IOMMU_DEBUGFS")
     if not path.exists():
         raise Unsupported(f"no {path}: this is no VT-d, or the kernel has no CONFIG_INTEL_IOMMU_DEBUGFS")
     try:
-        return set(pages(path.read_text(encoding="ascii")))
+        return path.read_text(encoding="ascii")
     except OSError as error:
         raise DmaproofError(f"cannot read {path}: {error.strerror}") from None

@@ -10,7 +10,7 @@ from dmaproof.guest.audit.bars import Function, Pairing, of_trace, paired
 from dmaproof.guest.audit.finding import Audit, Finding, LeftOut, Why
 from dmaproof.guest.audit.gaps import Limits, Space, gaps_in, read_only, spaces
 from dmaproof.guest.audit.parts import Wanted
-from dmaproof.guest.audit.table import Range, joined, less
+from dmaproof.guest.audit.table import Range, Table, joined, less
 from dmaproof.guest.audit.trace import Trace
 
 
@@ -26,12 +26,14 @@ class Declared:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What is known besides the trace. ``functions`` are the guest's (dmaproof.guest.audit.bars), None where nobody
-    asked QEMU: then they are the trace's own. ``hosts`` says which host function each is, for those that are known."""
+    asked QEMU: then they are the trace's own. ``hosts`` says which host function each is, for those that are known.
+    ``tables`` are the IOMMU's own (dmaproof.guest.audit.tables), taken when the trace ended."""
 
     functions: Sequence[Function] | None = None
     hosts: dict[str, str] = field(default_factory=dict)
     declared: Sequence[Declared] = ()
     limits: Limits = field(default_factory=Limits)
+    tables: Sequence[Table] = ()
 
 
 def audit(trace: Trace, asked: Asked | None = None) -> Audit:
@@ -41,7 +43,7 @@ def audit(trace: Trace, asked: Asked | None = None) -> Audit:
     pairing = paired(trace.state, functions, asked.hosts)
     wanted, left_out, findings = _wanted(trace, functions, pairing, asked)
     never = [(one.device, one.range) for one in findings if one.range is not None]
-    tables = spaces(trace.state)
+    tables = spaces(trace.state, asked.tables)
     if not trace.state.translated:
         claimed = [one.range for one in wanted]
         for space in tables:
@@ -54,7 +56,7 @@ def audit(trace: Trace, asked: Asked | None = None) -> Audit:
         backend="iommufd" if trace.state.ioases else "type1",
         findings=tuple(sorted(dict.fromkeys(findings), key=_place)),
         left_out=tuple(dict.fromkeys(left_out)),
-        blind_spots=blind.spots(trace, functions, pairing, wanted, asked.limits),
+        blind_spots=blind.spots(trace, functions, pairing, wanted, asked.limits, bool(asked.tables)),
         judged=(*((one.finding.device, one.range) for one in wanted), *never),
     )
 

@@ -20,9 +20,15 @@ _NO_ERRNO = (
 
 
 def spots(
-    trace: Trace, functions: Sequence[Function], pairing: Pairing, wanted: Sequence[Wanted], limits: Limits
+    trace: Trace,
+    functions: Sequence[Function],
+    pairing: Pairing,
+    wanted: Sequence[Wanted],
+    limits: Limits,
+    tables_seen: bool,
 ) -> tuple[str, ...]:
-    found = (*_of_log(trace), *_of_maps(trace, wanted, limits), *_of_devices(trace, functions, pairing))
+    maps = _of_maps(trace, wanted, limits, tables_seen)
+    found = (*_of_log(trace), *maps, *_of_devices(trace, functions, pairing))
     return tuple(dict.fromkeys(found))
 
 
@@ -35,7 +41,7 @@ def _of_log(trace: Trace) -> Iterator[str]:
         yield "the last line has no end and was left out: the log goes on"
 
 
-def _of_maps(trace: Trace, wanted: Sequence[Wanted], limits: Limits) -> Iterator[str]:
+def _of_maps(trace: Trace, wanted: Sequence[Wanted], limits: Limits, tables_seen: bool) -> Iterator[str]:
     state = trace.state
     if state.translated:
         names = ", ".join(sorted({entry.origin or "an IOMMU" for entry in state.translated}))
@@ -43,7 +49,7 @@ def _of_maps(trace: Trace, wanted: Sequence[Wanted], limits: Limits) -> Iterator
             f"the guest has an IOMMU of its own that translates ({names}): its tables, not its addresses, say what is "
             "mapped, and BARs were not looked for"
         )
-    if not state.ioases:
+    if not state.ioases and not tables_seen:
         yield _TYPE1
         in_range = [one for one in wanted if AMD_RESERVED.overlap(one.range)]
         if in_range and not limits.reserved:

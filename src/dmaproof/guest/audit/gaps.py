@@ -42,14 +42,26 @@ class Gap:
     emulated: bool = False
 
 
-def spaces(state: State) -> tuple[Space, ...]:
-    """The tables that ``state`` knows of: iommufd's, else one for each container of type1. An empty one is of devices
-    that are gone."""
+def spaces(state: State, seen: Sequence[Table] = ()) -> tuple[Space, ...]:
+    """The IOMMU's own tables where they were ``seen``; else those that ``state`` knows of: iommufd's, or one for each
+    container of type1. An empty one is of devices that are gone."""
+    if seen:
+        failed = _failures(state)
+        return tuple(Space(one, failed, is_told=False) for one in seen)
     if state.ioases:
         found = [Space(one.maps, one.failed, is_told=False) for one in state.ioases.values()]
     else:
         found = [Space(one.maps(), one.lost, is_told=True) for one in state.layers]
     return tuple(one for one in found if len(one.maps) or len(one.failed))
+
+
+def _failures(state: State) -> Table:
+    """What any container or space is known to have refused."""
+    found = Table()
+    for one in (*(layer.lost for layer in state.layers), *(ioas.failed for ioas in state.ioases.values())):
+        for entry in one:
+            found.add(entry)
+    return found
 
 
 def read_only(space: Space, wanted: Range) -> tuple[Range, ...]:

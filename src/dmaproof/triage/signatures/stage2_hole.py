@@ -110,7 +110,8 @@ def _summary(
         parts.append(f"and {len(told) - 1} more")
     hits = [event.address for one in faults if (event := one.event) is not None and event.address is not None]
     if hits:
-        parts.append(f"the host's IOMMU refused {len(hits)} access{'' if len(hits) == 1 else 'es'} there, the first at {hits[0]:#x}")
+        many = "1 access" if len(hits) == 1 else f"{len(hits)} accesses"
+        parts.append(f"the host's IOMMU refused {many} there, the first at {hits[0]:#x}")
     if any(True for _ in transfers):
         parts.append("what a peer sent there was lost")
     if livelocked:
