@@ -11,7 +11,7 @@ from dmaproof.guest.audit.trace import Trace
 
 _TYPE1 = (
     "type1: QEMU does not trace its map calls; what its listener was told of is taken as mapped, unless the log holds "
-    "QEMU's own message of a failure, which it prints once a run (give stderr and trace the same file)"
+    "QEMU's own message of a failure, which it prints once a run (leave the trace on stderr: no -D)"
 )
 _NO_ERRNO = (
     "iommufd: QEMU traces that a map failed, not why (of a BAR it is EFAULT as a rule: the kernel pins none); the "

@@ -22,7 +22,7 @@ _OTHERS = (b"vfio_", b"iommufd_", b"pci_")  # a line of such an event holds no o
 _SETUP = "vfio_region_setup"
 WHAT_TO_TRACE = (
     "-trace 'vfio_device_*' -trace 'vfio_listener_*' -trace 'vfio_region_*' -trace 'vfio_msix_*' -trace 'iommufd_*' "
-    "-trace 'pci_update_mappings_*' -D FILE"
+    "-trace 'pci_update_mappings_*' 2> FILE"
 )
 
 
