@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import audit, collection, decode, qualify, worker_call
+from benchmarks import audit, collection, decode, lab, qualify, worker_call
 from benchmarks.figure import Figure, show
 
 BENCHMARKS = {
@@ -13,6 +13,8 @@ BENCHMARKS = {
     "qualify": qualify.run,
     "decode": decode.run,
     "audit": audit.run,
+    "lab_boot": lab.boot,
+    "lab_suites": lab.suites,
 }
 
 
