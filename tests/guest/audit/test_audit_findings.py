@@ -232,6 +232,16 @@ def test_bars_where_the_iommu_cannot_map() -> None:
     assert told(audit(parsed(lines), asked)) == [], "it is mapped"
 
 
+def test_what_type1_was_told_of_where_the_kernel_maps_nothing() -> None:
+    lines, guest = at_the_top(0x80_0000_0000, text("edu-type1"))
+    kept = Range(0x80_0008_0000, 0x80_0008_FFFF)
+    asked = Asked(functions=guest, limits=Limits(reserved=(kept,)))
+    (found,) = audit(parsed(lines), asked).findings
+    assert (found.why, found.at, found.range) == ("reserved", kept, Range(0x80_0000_0000, 0x80_000F_FFFF))
+    asked = Asked(functions=guest, limits=Limits(width_bits=39))
+    assert [one.why for one in audit(parsed(lines), asked).findings] == ["too-wide"]
+
+
 def test_ranges_that_no_bar_shows() -> None:
     hdm = Range(0x4000000000, 0x4FFFFFFFFF)
     asked = Asked(functions=functions(EDU), declared=(Declared("hdm0", hdm),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from dmaproof.errors import UsageError
 from dmaproof.guest.audit import trace
+from dmaproof.guest.audit.audit import audit
 from dmaproof.guest.audit.state import State
 from dmaproof.guest.audit.table import Range, Table
 from dmaproof.guest.audit.trace import of_chunks
@@ -260,6 +262,18 @@ def test_a_real_trace_with_a_wound_is_read(at: int, nbytes: int, instead: bytes)
 def test_one_line_without_end_takes_no_memory() -> None:
     found = of_chunks(b"x" * 65536 for _ in range(200))
     assert (found.lines, found.cut) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [ram(0, 0xFFFF), "vfio_dma_map(0x5, 0x1000, 0x1000, 0x7f) = -14 (x)\n" + ram(0, 0xFFFF)],
+    ids=["added", "added and refused"],
+)
+def test_a_log_that_says_the_same_without_end_takes_no_time(line: str) -> None:
+    begin = time.process_time()
+    audit(parsed(line * 20_000))
+    audit(parsed("".join(mapped(0x1000, 0x1000, -1, ioas=one) for one in range(20_000))))
+    assert time.process_time() - begin < 20
 
 
 def test_a_file_that_is_no_trace_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from dmaproof.guest.audit import blind, parts
 from dmaproof.guest.audit.bars import Function, Pairing, of_trace, paired
 from dmaproof.guest.audit.finding import Audit, Finding, LeftOut, Why
-from dmaproof.guest.audit.gaps import Limits, Space, gaps_in, read_only, spaces
+from dmaproof.guest.audit.gaps import Limits, Space, gaps_in, read_only, refused, spaces
 from dmaproof.guest.audit.parts import Wanted
 from dmaproof.guest.audit.table import Range, Table, joined, less
 from dmaproof.guest.audit.trace import Trace
@@ -85,6 +85,7 @@ def _judged(
     trace: Trace, space: Space, one: Wanted, limits: Limits, claimed: Sequence[Range]
 ) -> tuple[list[Finding], list[LeftOut]]:
     found = [replace(one.finding, why="read-only", range=where) for where in read_only(space, one.range)]
+    found += [replace(one.finding, why=gap.why, range=gap.range, at=gap.at) for gap in refused(space, one, limits)]
     left_out = []
     for gap in gaps_in(trace.state, space, one, limits, claimed):
         if gap.emulated:
@@ -103,13 +104,14 @@ def _of_trace_alone(
 ) -> Iterator[Finding]:
     """What needs no address of a BAR to be seen; not what is told already, by a range that holds it."""
     told = [*(one.whole for one in wanted), *(one.range for one in findings if one.range is not None)]
+    known = joined(told)
     judged = {(one.finding.host, one.finding.bar) for one in wanted} | {(one.host, one.bar) for one in findings}
     for finding in _loose(trace, tables, functions):
         if finding.range is None:
             if (finding.host, finding.bar) not in judged:
                 yield finding
         else:
-            for left in less(finding.range, joined(told)):
+            for left in less(finding.range, known):
                 yield replace(finding, range=left)
 
 

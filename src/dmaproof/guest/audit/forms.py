@@ -122,19 +122,22 @@ def _detach(state: State, match: Match) -> None:
 
 def _setup(state: State, match: Match) -> None:
     key = (match["host"], int(match["index"]))
-    state.regions[key] = Region(int(match["flags"], 16), int(match["size"], 16), match["name"])
+    region = Region(int(match["flags"], 16), int(match["size"], 16), match["name"])
+    state.regions[key] = state.named[region.name] = region
 
 
 def _gone(state: State, match: Match) -> None:
     key = (match["host"], int(match["index"]))
     state.attached.discard(match["host"])
-    state.regions.pop(key, None)
+    region = state.regions.pop(key, None)
+    if region is not None:
+        state.named.pop(region.name, None)
     state.msix.pop(key, None)
 
 
 def _region(state: State, name: str) -> Region | None:
     """By the name that its memory region has, such as ``0000:01:00.0 BAR 0``."""
-    return next((one for one in state.regions.values() if one.name == name), None)
+    return state.named.get(name)
 
 
 def _mmap(state: State, match: Match) -> None:

@@ -138,11 +138,20 @@ def _left_behind(space: Space, wanted: Wanted, claimed: Sequence[Range]) -> Rang
     return None
 
 
-def _limited(gap: Gap, limits: Limits) -> Gap:
+def refused(space: Space, wanted: Wanted, limits: Limits) -> Iterator[Gap]:
+    """Maps that only were told of, where the kernel makes none: it refuses the whole of each (vfio_iommu_type1.c,
+    vfio_iommu_iova_dma_valid)."""
+    for entry in space.maps.within(wanted.range) if space.is_told else ():
+        where = entry.range.overlap(wanted.range)
+        if where is not None and (limited := _limited(Gap(where, "map-failed"), limits, ())).why != "map-failed":
+            yield limited
+
+
+def _limited(gap: Gap, limits: Limits, usual: Sequence[Range] = (AMD_RESERVED,)) -> Gap:
     """A reason that lies in the place itself is the better one."""
     if gap.emulated or gap.why == "disabled":
         return gap
-    known = (*limits.reserved, AMD_RESERVED) if gap.why == "map-failed" else limits.reserved
+    known = (*limits.reserved, *usual) if gap.why == "map-failed" else limits.reserved
     kept = next((one for one in known if one.overlap(gap.range)), None)
     if kept is not None:
         return Gap(gap.range, "reserved", gap.code, kept)

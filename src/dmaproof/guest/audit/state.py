@@ -12,6 +12,8 @@ from dmaproof.guest.audit.table import Entry, Range, Table
 
 MMAP = 4
 """VFIO_REGION_INFO_FLAG_MMAP of include/uapi/linux/vfio.h: the kernel lets the region be mapped."""
+_MOST_SPACES = 64
+"""More than any guest has: a log that says the same without end must not be looked through for each line again."""
 
 
 @dataclass(slots=True)
@@ -68,9 +70,9 @@ class Ioas:
 
 @dataclass(slots=True)
 class State:
-    """All of one run. Regions are known by the host's BDF and index, places by the guest's bus:slot.function and BAR.
-
-    ``written`` are the last values in a device's base address registers, by host BDF and register number.
+    """All of one run. Regions are known by the host's BDF and index (``named``: by their names), places by the guest's
+    bus:slot.function and BAR. ``written`` are the last values in a device's base address registers, by host BDF and
+    register number.
     """
 
     layers: list[Layer] = field(default_factory=list)
@@ -79,6 +81,7 @@ class State:
     translated: Table = field(default_factory=Table)
     attached: set[str] = field(default_factory=set)
     regions: dict[tuple[str, int], Region] = field(default_factory=dict)
+    named: dict[str, Region] = field(default_factory=dict)
     msix: dict[tuple[str, int], Range] = field(default_factory=dict)
     msix_entries: dict[str, int] = field(default_factory=dict)
     placed: dict[tuple[str, int], Placed] = field(default_factory=dict)
@@ -90,9 +93,10 @@ class State:
         """A second container is told of what the first already has; no container is told twice."""
         free = (one for one in self.layers if not one.sections.within(entry.range))
         layer = next(free, None)
-        if layer is None:
+        if layer is None and len(self.layers) < _MOST_SPACES:
             layer = Layer()
             self.layers.append(layer)
+        layer = layer or self.layers[-1]
         layer.sections.add(entry)
         self.last = layer
 
@@ -117,6 +121,8 @@ class State:
         self.last.lost.add(Entry(entry.range, origin=origin, code=code))
 
     def mapped(self, key: tuple[int, int], entry: Entry) -> None:
+        if key not in self.ioases and len(self.ioases) >= _MOST_SPACES:
+            return
         ioas = self.ioases.setdefault(key, Ioas())
         if entry.code:
             ioas.failed.add(entry)

@@ -18,7 +18,7 @@ _ANY = re.compile(
     b"|".join([rb"\b(" + name + rb")(?= )" for name in sorted(_BY_NAME, key=len, reverse=True)])
     + rb"|(vfio_(?:container_)?dma_map\(0x)"
 )
-_OTHERS = (b"vfio_", b"iommufd_", b"pci_")  # a line of such an event holds no other
+_OTHERS = (b"vfio_", b"iommufd_", b"pci_")  # every event has one of these; a line of such an event holds no other
 _SETUP = "vfio_region_setup"
 WHAT_TO_TRACE = (
     "-trace 'vfio_device_*' -trace 'vfio_listener_*' -trace 'vfio_region_*' -trace 'vfio_msix_*' -trace 'iommufd_*' "
@@ -96,7 +96,7 @@ def _take(trace: Trace, line: bytes) -> None:
 
 def _first_event(line: bytes) -> tuple[Form, bytes, int] | None:
     """The first event in ``line``, whatever stands before it (a service's prefix): form, name, where the name ends."""
-    match = _ANY.search(line)
+    match = _ANY.search(line) if any(word in line for word in _OTHERS) else None
     if match is None:
         return None
     name = match[0]
