@@ -108,10 +108,10 @@ def _skipped(state: State, gap: Range) -> Sequence[Range]:
 
 
 def _is_laid_over(space: Space, wanted: Wanted, skipped: Range) -> bool:
-    """Something that QEMU answers itself (a quirk's registers): all around it is mapped, or the range would be a hole
-    that somebody made by skipping it."""
-    around = less(wanted.range, [skipped])
-    return bool(around) and any(not space.maps.gaps(part) for part in around)
+    """Something that QEMU answers itself (a quirk's registers): beside it the same range is mapped, or it would be a
+    hole that somebody made by skipping all of it."""
+    beside = (Range(at, at) for at in (skipped.first - 1, skipped.last + 1))
+    return any(wanted.range.holds(one) and not space.maps.gaps(one) for one in beside)
 
 
 def _silent(state: State, space: Space, wanted: Wanted, gap: Range, claimed: Sequence[Range]) -> Gap:
