@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dmaproof.errors import UsageError
 from dmaproof.guest.audit import bars
 from dmaproof.guest.audit.bars import Bar, Function
+from dmaproof.guest.audit.pairing import paired
 from tests.guest.audit.traces import EDU, FOLDER, MSIX, functions, parsed, text
 
 REAL = json.loads((FOLDER / MSIX).read_text())
@@ -78,7 +79,7 @@ def test_an_emulated_device_of_the_same_size_is_not_taken_for_the_assigned_one()
     place = "pci_update_mappings_add edu 00:05.0 0,0xfe700000+0x100000\n"
     state = parsed(place + text("edu-type1")).state
     emulated = Function("00:05.0", (Bar("00:05.0", 0, 0xFE700000, 0x100000),))
-    pairing = bars.paired(state, [emulated, *functions(EDU)])
+    pairing = paired(state, [emulated, *functions(EDU)])
     assert dict(pairing.hosts) == {"01:00.0": "0000:01:00.0", "02:00.0": "0000:02:00.0"}
 
 
@@ -86,7 +87,7 @@ def test_without_registers_the_models_name_tells() -> None:
     lines = "".join(one for one in text("edu-type1").splitlines(keepends=True) if "write_config" not in one)
     emulated = Function("00:05.0", (Bar("00:05.0", 0, 0xFE700000, 0x100000),))
     state = parsed("pci_update_mappings_add edu 00:05.0 0,0xfe700000+0x100000\n" + lines).state
-    pairing = bars.paired(state, [emulated, *functions(EDU)])
+    pairing = paired(state, [emulated, *functions(EDU)])
     assert dict(pairing.hosts) == {"01:00.0": "0000:01:00.0", "02:00.0": "0000:02:00.0"}
     assert pairing.assumed == {"01:00.0", "02:00.0"}
 
@@ -95,6 +96,6 @@ def test_a_device_with_only_some_of_the_bars_is_another_one() -> None:
     """By query-pci, which tells of all BARs; what the trace places may be a part of them."""
     lines = "".join(one for one in text("msix-type1").splitlines(keepends=True) if "write_config" not in one)
     some = Function("00:05.0", IGB[:1])
-    assert "00:05.0" not in bars.paired(parsed(lines).state, [some]).hosts
+    assert "00:05.0" not in paired(parsed(lines).state, [some]).hosts
     part = Function("00:05.0", IGB[:1], whole=False)
-    assert bars.paired(parsed(lines).state, [part]).hosts == {"00:05.0": "0000:05:00.0"}
+    assert paired(parsed(lines).state, [part]).hosts == {"00:05.0": "0000:05:00.0"}

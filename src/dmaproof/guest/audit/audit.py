@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from dmaproof.guest.audit import blind, parts
-from dmaproof.guest.audit.bars import Function, Pairing, of_trace, paired
+from dmaproof.guest.audit.bars import Function, of_trace
 from dmaproof.guest.audit.finding import Audit, Finding, LeftOut, Why
 from dmaproof.guest.audit.gaps import Limits, Space, gaps_in, read_only, refused, spaces
+from dmaproof.guest.audit.pairing import Pairing, paired
 from dmaproof.guest.audit.parts import Wanted
 from dmaproof.guest.audit.table import Range, Table, joined, less
 from dmaproof.guest.audit.trace import Trace

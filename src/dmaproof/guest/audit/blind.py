@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dmaproof.guest.audit.bars import Function, Pairing
+from dmaproof.guest.audit.bars import Function
 from dmaproof.guest.audit.gaps import AMD_RESERVED, Limits
+from dmaproof.guest.audit.pairing import Pairing
 from dmaproof.guest.audit.parts import Wanted
 from dmaproof.guest.audit.trace import Trace
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dmaproof.guest.audit.bars import Bar, Pairing
+from dmaproof.guest.audit.bars import Bar
 from dmaproof.guest.audit.finding import Finding, LeftOut
+from dmaproof.guest.audit.pairing import Pairing
 from dmaproof.guest.audit.state import MMAP, Region, State
 from dmaproof.guest.audit.table import Entry, Range, joined, less
 from dmaproof.guest.audit.trace import Trace

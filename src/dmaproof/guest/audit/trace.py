@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dmaproof import inputs
 from dmaproof.errors import UsageError
-from dmaproof.guest.audit.forms import BEGINNINGS, FORMS, OF_NO_MATTER, REFUSED, Form, Match
+from dmaproof.guest.audit.acts import Match
+from dmaproof.guest.audit.forms import BEGINNINGS, FORMS, OF_NO_MATTER, REFUSED, Form
 from dmaproof.guest.audit.state import State
 
 _LONGEST_LINE = 1 << 16
