@@ -1,6 +1,7 @@
 """Loads the fixture plugins; nothing else. A plugin comes after those it imports: pytest rewrites asserts then."""
 
 pytest_plugins = [
+    "fixtures.guests",
     "fixtures.options",
     "fixtures.run",
     "fixtures.rig",

@@ -168,7 +168,7 @@ def test_a_host_that_does_not_come_up_is_told_with_its_last_words(keep: Start, f
     (folder / CONSOLE).write_text("ok\nKernel panic - not syncing: VFS: Unable to mount root fs\nCall Trace:\n")
     keeper = keep("sleep", "1000", deadline_s=0.5)
     said = line(keeper)
-    assert said.startswith("the lab host did not come up within 0.5 s; the console says: Kernel panic - not syncing")
+    assert said.startswith("the machine did not come up within 0.5 s; the console says: Kernel panic - not syncing")
     hung_up(keeper)
     assert not folder.exists()
 
@@ -177,7 +177,7 @@ def test_a_qemu_that_refuses_is_quoted(keep: Start, folder: Path) -> None:
     complaint = "2026-11-21T17:35:48.787819Z qemu: -device edo: not a valid device name"
     keeper = keep("sh", "-c", f"echo {complaint} >&2; exit 3")
     said = line(keeper)
-    assert "QEMU ended while the lab host was booting (status 3)" in said
+    assert "QEMU ended while the machine was booting (status 3)" in said
     assert "QEMU says: qemu: -device edo: not a valid device name" in said
     hung_up(keeper)
 

@@ -23,12 +23,14 @@ def text() -> str:
 
 
 def _section(word: str) -> Iterator[str]:
-    (node,) = load.load(word).nodes
-    said = arguments(node)
-    yield f"[{word}]"
-    yield from (f"{option} {value}" for option, value in zip(said[::2], said[1::2], strict=True))
-    yield f"kernel {' '.join(kernel_parameters(node))}".rstrip()
-    yield ""
+    rig = load.load(word)
+    for node in rig.nodes:
+        host = rig.node[node.guest.on].endpoint if node.guest is not None else {}
+        said = arguments(node, {name: one.bdf for name, one in host.items()})
+        yield f"[{word}]" if node.guest is None else f"[{word} {node.name}]"
+        yield from (f"{option} {value}" for option, value in zip(said[::2], said[1::2], strict=True))
+        yield f"kernel {' '.join(kernel_parameters(node))}".rstrip()
+        yield ""
 
 
 if __name__ == "__main__":

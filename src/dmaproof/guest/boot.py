@@ -33,12 +33,15 @@ _PARAMETERS = (
 )
 
 
-def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool) -> tuple[str, ...]:
-    """What starts QEMU in ``folder``, where it makes its sockets. Raises NodeError where virtme-ng cannot say."""
+def command(
+    node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool, guests: bool = False
+) -> tuple[str, ...]:
+    """What starts QEMU in ``folder``, where it makes its sockets; ``guests``: also those of guests on the lab host.
+    Raises NodeError where virtme-ng cannot say."""
     wrapper = folder / _WRAPPER
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(program.argv)} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o700)
-    options = (*arguments(node), *agent_ports(), *fault_trace.options())
+    options = (*arguments(node), *agent_ports(guests), *fault_trace.options())
     said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node, accelerated), options, accelerated), folder)
     words = [f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in shlex.split(said)]
     at = words.index("-append") + 1
@@ -82,11 +85,13 @@ def _parameters(node: Node, accelerated: bool) -> tuple[str, ...]:
     return (*_PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
 
 
-def agent_ports() -> tuple[str, ...]:
+def agent_ports(guests: bool = False) -> tuple[str, ...]:
     """The virtio-serial ports of the agent: one for each process of a run, and last, as ``port.names`` has it, the
-    keeper's.
+    keeper's. Before them, with ``guests``, those that a guest's are joined to.
     """
-    named = {f"{port.PREFIX}{n}": f"{AGENT}/{n}.sock" for n in range(SOCKETS)} | {port.CONTROL: CONTROL}
+    bridged = {f"{port.BRIDGED}{name}": f"{AGENT}/guest-{name}.sock" for name in ("0", "control") if guests}
+    named = {f"{port.PREFIX}{n}": f"{AGENT}/{n}.sock" for n in range(SOCKETS)}
+    named = bridged | named | {port.CONTROL: CONTROL}
     options = ["-device", "virtio-serial-pci,id=dmaproof,bus=pcie.0,max_ports=16"]
     for name, file in named.items():
         options += ["-chardev", f"socket,id={name},path={file},server=on,wait=off"]

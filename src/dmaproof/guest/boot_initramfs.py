@@ -20,7 +20,7 @@ _INITRD = "initrd"
 _CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 _WITH_SHARED_ROOT = ("x86_64",)
 """Where the kernels of the lab mount 9p. Debian's for arm64 clouds has no such file system, not even as a module."""
-_PARAMETERS = (
+PARAMETERS = (
     "loglevel=3",  # the console is for last words: the agent reads the log
     "log_buf_len=4M",
     "panic=-1",  # at once: then QEMU ends, and the console is read
@@ -35,7 +35,9 @@ def needed(arch: str) -> bool:
     return arch != platform.machine() or arch not in _WITH_SHARED_ROOT
 
 
-def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool) -> tuple[str, ...]:
+def command(
+    node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool, guests: bool = False
+) -> tuple[str, ...]:
     """What starts QEMU in ``folder``, where it makes its sockets and finds the initramfs that is written here.
 
     Raises UsageError where the userland has to be supplied first, DmaproofError where the project does not compile,
@@ -44,13 +46,13 @@ def command(node: Node, kernel: Kernel, program: Program, folder: Path, accelera
     arch = (node.qemu or Qemu()).arch
     initramfs.write(folder / _INITRD, userland.find(arch), kernel)
     emulated = () if accelerated else _EMULATED
-    parameters = (f"console={_CONSOLES[arch]}", *_PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
+    parameters = (f"console={_CONSOLES[arch]}", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
     return (
         *program.argv,
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-accel", "kvm" if accelerated else "tcg"),
         *arguments(node),
-        *agent_ports(),
+        *agent_ports(guests),
         *fault_trace.options(),
         *("-serial", f"file:{CONSOLE}"),
         *("-kernel", str(kernel.path), "-initrd", _INITRD, "-append", whole(" ".join(parameters))),

@@ -1,4 +1,5 @@
-"""Owns one lab host: ``python -m dmaproof.guest.keeper FOLDER DEADLINE_S -- QEMU..``.
+"""Owns one lab host: ``python -m dmaproof.guest.keeper FOLDER DEADLINE_S -- QEMU..``; or, without QEMU, listens to a
+machine that another has started.
 
 Starts QEMU, waits for its agent, says ``ready``, and passes the kernel log on, until its own standard input ends,
 which it does also when whoever started it is killed. Then QEMU is killed and the folder removed: nothing is left.
@@ -70,8 +71,23 @@ def _log() -> Iterator[BinaryIO]:
         yield log
 
 
+class _Elsewhere:
+    """A QEMU that another owns: nothing is known of its end here."""
+
+    returncode = None
+
+    def poll(self) -> None:
+        return
+
+
+_Qemu = subprocess.Popen[bytes] | _Elsewhere
+
+
 @contextlib.contextmanager
-def _qemu(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _qemu(command: Sequence[str]) -> Iterator[_Qemu]:
+    if not command:
+        yield _Elsewhere()
+        return
     with Path(QEMU_LOG).open("wb") as log:
         qemu = subprocess.Popen(
             command,
@@ -95,7 +111,7 @@ def _say(words: str) -> None:
     sys.stdout.flush()
 
 
-def _await_socket(qemu: subprocess.Popen[bytes], deadline: Deadline) -> Channel:
+def _await_socket(qemu: _Qemu, deadline: Deadline) -> Channel:
     while True:
         sock = socket.socket(socket.AF_UNIX)
         try:
@@ -107,7 +123,7 @@ def _await_socket(qemu: subprocess.Popen[bytes], deadline: Deadline) -> Channel:
         time.sleep(_STEP_S)
 
 
-def _await_machine(control: Channel, qemu: subprocess.Popen[bytes], deadline: Deadline, log: BinaryIO) -> None:
+def _await_machine(control: Channel, qemu: _Qemu, deadline: Deadline, log: BinaryIO) -> None:
     """Take in what the agent says first: what this machine is."""
     while not Path(ROOT).is_dir():
         _check(qemu, deadline)
@@ -119,16 +135,17 @@ def _nobody_waits() -> bool:
     return bool(select.select([0], [], [], 0)[0]) and not os.read(0, 1)
 
 
-def _check(qemu: subprocess.Popen[bytes], deadline: Deadline) -> None:
+def _check(qemu: _Qemu, deadline: Deadline) -> None:
     if _nobody_waits():
         sys.exit(1)
     if qemu.poll() is not None:
-        raise NodeError(f"QEMU ended while the lab host was booting (status {qemu.returncode}){last_words(Path())}")
+        raise NodeError(f"QEMU ended while the machine was booting (status {qemu.returncode}){last_words(Path())}")
     if deadline.passed:
-        raise NodeError(f"the lab host did not come up within {deadline.seconds:g} s{last_words(Path())}")
+        words = last_words(Path()) if isinstance(qemu, subprocess.Popen) else ""
+        raise NodeError(f"the machine did not come up within {deadline.seconds:g} s{words}")
 
 
-def _keep(control: Channel, qemu: subprocess.Popen[bytes], log: BinaryIO) -> str:
+def _keep(control: Channel, qemu: _Qemu, log: BinaryIO) -> str:
     """Pass the kernel log on. Returns when nobody needs the machine any more (nothing), or why it is gone."""
     waiter = select.poll()
     for fd in (0, control.fileno()):
@@ -145,7 +162,7 @@ def _keep(control: Channel, qemu: subprocess.Popen[bytes], log: BinaryIO) -> str
             return f"QEMU {_end_of(qemu)}{last_words(Path())}"
 
 
-def _end_of(qemu: subprocess.Popen[bytes]) -> str:
+def _end_of(qemu: _Qemu) -> str:
     """Its sockets close a little before it has ended."""
     deadline = Deadline.after(_REAP_S)
     while qemu.poll() is None and not deadline.passed:

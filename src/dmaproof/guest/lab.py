@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import select
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from compileall import compile_dir
 from contextlib import ExitStack, contextmanager
@@ -14,23 +11,22 @@ from pathlib import Path
 from rich.console import Console
 
 import dmaproof
-from dmaproof.errors import NodeError, RigError, UsageError
+from dmaproof.errors import RigError, UsageError
 from dmaproof.guest import accel, boot, boot_initramfs, kernel, program
 from dmaproof.guest.folder import AGENT, ROOT
-from dmaproof.guest.keeper import READY
+from dmaproof.guest.kept import kept
 from dmaproof.node.node import Node
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 
 BOOT_S = 60.0
 """How long a lab host may take to come up, before the rig's scale: 4 s here, ten times that where others compete."""
-_STOP_S = 10.0
 _PACKAGE = Path(dmaproof.__file__).parent
 
 
 @contextmanager
 def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator[dict[str, Node]]:
-    """Boots every node of ``rig`` under ``workdir/<node name>``; yields the nodes by name.
+    """Boots every node of ``rig`` that is no guest under ``workdir/<node name>``; yields the nodes by name.
 
     Raises UsageError for plants (a lab's faults are real ones), for a kernel or a QEMU that has to be supplied first;
     NodeError where a node does not come up, with what its console said.
@@ -39,15 +35,16 @@ def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator
         raise UsageError(f"--plant={','.join(plants)} needs a virtual rig: the faults of {rig.id} are a kernel's own")
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(_booted(node, workdir / name, BOOT_S * rig.deadline.scale, rig.id))
+            name: stack.enter_context(_booted(node, workdir / name, BOOT_S * rig.deadline.scale, rig))
             for name, node in rig.node.items()
+            if node.guest is None
         }
 
 
 @contextmanager
-def _booted(node: RigNode, folder: Path, deadline_s: float, rig_id: str) -> Iterator[Node]:
+def _booted(node: RigNode, folder: Path, deadline_s: float, rig: Rig) -> Iterator[Node]:
     if node.qemu is None:
-        raise RigError(f"{rig_id}: node.{node.name} has no qemu table: a lab's node is a machine that QEMU makes")
+        raise RigError(f"{rig.id}: node.{node.name} has no qemu table: a lab's node is a machine that QEMU makes")
     arch = node.qemu.arch
     image, qemu = kernel.choose(node.qemu.kernel, arch), program.find(arch)
     folder, accelerated = folder.absolute(), accel.works(image, qemu, arch)
@@ -57,43 +54,8 @@ def _booted(node: RigNode, folder: Path, deadline_s: float, rig_id: str) -> Iter
         stack.callback(shutil.rmtree, folder, ignore_errors=True)  # the keeper does it too, if this process cannot
         compile_dir(_PACKAGE, quiet=2)  # an emulated processor would take seconds, and forget it each time
         maker = boot_initramfs if boot_initramfs.needed(arch) else boot
-        command = maker.command(node, image, qemu, folder, accelerated)
-        with Console(stderr=True).status(f"booting {rig_id}: {runs_on}"):
-            stack.enter_context(_kept(folder, deadline_s, command))
+        guests = any(one.guest is not None and one.guest.on == node.name for one in rig.nodes)
+        command = maker.command(node, image, qemu, folder, accelerated, guests)
+        with Console(stderr=True).status(f"booting {rig.id}: {runs_on}"):
+            stack.enter_context(kept(folder, deadline_s, command))()
         yield Node(node.name, folder / ROOT, {}, folder / AGENT, (f"{node.name}: {runs_on}",))
-
-
-@contextmanager
-def _kept(folder: Path, deadline_s: float, command: tuple[str, ...]) -> Iterator[None]:
-    keeper = subprocess.Popen(
-        [sys.executable, "-P", "-m", "dmaproof.guest.keeper", str(folder), str(deadline_s), "--", *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        _await_ready(keeper, deadline_s)
-        yield
-    finally:
-        _stop(keeper)
-
-
-def _await_ready(keeper: subprocess.Popen[bytes], deadline_s: float) -> None:
-    assert keeper.stdout is not None  # noqa: S101 - it is a pipe
-    waiter = select.poll()
-    waiter.register(keeper.stdout, select.POLLIN)
-    waiter.poll((deadline_s + _STOP_S) * 1000)
-    said = keeper.stdout.readline().decode(errors="replace").strip() if waiter.poll(0) else "its keeper says nothing"
-    if said != READY:
-        raise NodeError(said or "the lab host's keeper ended without a word")
-
-
-def _stop(keeper: subprocess.Popen[bytes]) -> None:
-    for pipe in (keeper.stdin, keeper.stdout):
-        if pipe is not None:
-            pipe.close()
-    try:
-        keeper.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        keeper.kill()
-        keeper.wait(_STOP_S)

@@ -19,6 +19,8 @@ from dmaproof.errors import NodeError
 PREFIX = "dmaproof."
 """Of the names of our ports."""
 CONTROL = f"{PREFIX}control"
+BRIDGED = "dmaproof-guest."
+"""Of the names of ports that a guest's own, called ``PREFIX`` instead, are joined to."""
 _PORTS = Path("sys/class/virtio-ports")
 _LENGTH = struct.Struct("!I")
 _CHUNK_NBYTES = 1 << 16
@@ -33,20 +35,25 @@ def names(root: Path = Path("/"), patience_s: float = _UP_S) -> dict[str, Path]:
     NodeError where it does not come within ``patience_s``.
     """
     until = time.monotonic() + patience_s
-    while CONTROL not in (found := dict(_named(root))):
+    while CONTROL not in (found := named(PREFIX, root)):
         if time.monotonic() > until:
             raise NodeError(f"no port {CONTROL} in {root / _PORTS} after {patience_s:g} s")
         time.sleep(_STEP_S)
     return found
 
 
-def _named(root: Path) -> Iterator[tuple[str, Path]]:
+def named(prefix: str, root: Path = Path("/")) -> dict[str, Path]:
+    """The devices of the ports whose names begin with ``prefix``, by name; those that are there now."""
+    return dict(_named(prefix, root))
+
+
+def _named(prefix: str, root: Path) -> Iterator[tuple[str, Path]]:
     for folder in sorted((root / _PORTS).glob("*")):
         try:
             name = (folder / "name").read_text().strip()
         except FileNotFoundError:  # it has no name yet
             continue
-        if name.startswith(PREFIX):
+        if name.startswith(prefix):
             yield name, root / "dev" / folder.name
 
 

@@ -7,8 +7,9 @@ bus. The bus numbers behind the ports are the firmware's to give, not QEMU's: dm
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
-from dmaproof.rig.hardware import Endpoint, Qemu, Switch
+from dmaproof.rig.hardware import Endpoint, Guest, Qemu, Switch
 from dmaproof.rig.lab import LAST_DEVICE, MIB, RootPort, device_of, root_bus_of, root_ports
 from dmaproof.rig.model import Node
 
@@ -21,6 +22,7 @@ _KINDS = {
 _DRIVE = "driver=null-co,size=64M,read-zeroes=on,snapshot=on"
 """A drive that keeps what is written, in a temporary file that QEMU unlinks as it opens it (block.c,
 bdrv_append_temp_snapshot): nothing stays, whatever becomes of QEMU."""
+_IOMMUFD = "iommufd0"
 _MACHINES = {"x86_64": "q35,kernel-irqchip=split", "aarch64": "virt,gic-version=3"}
 """Interrupt remapping wants the split irqchip (hw/i386/intel_iommu.c), the SMMU's MSIs a GICv3 with its ITS."""
 _CPUS = {"x86_64": None, "aarch64": "cortex-a57"}
@@ -38,12 +40,13 @@ _PARAMETERS: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def arguments(node: Node) -> tuple[str, ...]:
+def arguments(node: Node, assigned: Mapping[str, str] = MappingProxyType({})) -> tuple[str, ...]:
     """QEMU's options for the machine, its memory, IOMMU, ports, switches and endpoints; the rest is the caller's.
 
-    A port's id is ``port-00-10.0``, a switch's ``switch-NAME``, an endpoint's ``endpoint-NAME``.
+    A port's id is ``port-00-10.0``, a switch's ``switch-NAME``, an endpoint's ``endpoint-NAME``. ``assigned`` are the
+    addresses that a guest's endpoints have on the node that it is made on, by name: they are given to it by VFIO.
     """
-    return tuple(_arguments(node))
+    return tuple(_arguments(node, assigned))
 
 
 def kernel_parameters(node: Node) -> tuple[str, ...]:
@@ -53,15 +56,17 @@ def kernel_parameters(node: Node) -> tuple[str, ...]:
     return _PARAMETERS.get((family, domain), by_domain.get(domain, ()))
 
 
-def _arguments(node: Node) -> Iterator[str]:
+def _arguments(node: Node, assigned: Mapping[str, str]) -> Iterator[str]:
     qemu = node.qemu or Qemu()
     ports = root_ports(node.switch.values(), node.endpoints)
     yield from _machine(node, qemu)
     yield from _memory(qemu, 1 + max((one.numa_node or 0 for one in node.endpoints), default=0))
     own, *expanders = _own_slots(ports)
     yield from _devices(_iommu(node, qemu, own), _expanders(node, ports, expanders), _ports(qemu, ports))
+    if node.guest is not None and node.guest.backend == "iommufd":
+        yield from ("-object", f"iommufd,id={_IOMMUFD}")
     for one in node.endpoints:
-        yield from _endpoint(one)
+        yield from _endpoint(one) if node.guest is None else _assigned(one, node.guest, assigned[one.name])
 
 
 def _devices(*groups: Iterable[str]) -> Iterator[str]:
@@ -145,6 +150,15 @@ def _switch(switch: Switch, chassis: int) -> Iterator[str]:
     yield f"x3130-upstream,id={upstream},bus={_id(switch.port)},addr=00"
     for number, port in enumerate(sorted(switch.downstream), start=chassis + 1):
         yield f"xio3130-downstream,id={_id(port)},bus={upstream},addr={device_of(port):02x},chassis={number}"
+
+
+def _assigned(endpoint: Endpoint, guest: Guest, host_bdf: str) -> Iterator[str]:
+    words = [f"vfio-pci,host={host_bdf}", f"id=endpoint-{endpoint.name}", f"bus={_id(endpoint.port)}", "addr=00"]
+    if guest.backend == "iommufd":
+        words.append(f"iommufd={_IOMMUFD}")
+    if endpoint.name in guest.no_mmap:
+        words.append("x-no-mmap=on")
+    yield from ("-device", ",".join(words))
 
 
 def _endpoint(endpoint: Endpoint) -> Iterator[str]:

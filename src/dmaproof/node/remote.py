@@ -147,11 +147,12 @@ def line(agent: Path, number: int) -> Line:
     return _lines[path]
 
 
-def hang_up() -> None:
-    """Close this process's connections to agents. What was given up is forgotten with them."""
-    _given_up.clear()
-    while _lines:
-        _lines.popitem()[1].close()
+def hang_up(agent: Path | None = None) -> None:
+    """Close this process's connections to ``agent``; left out, to all. What was given up is forgotten with them."""
+    for path in [one for one in (*_lines, *_given_up) if agent in (None, one.parent)]:
+        _given_up.pop(path, None)
+        if path in _lines:
+            _lines.pop(path).close()
 
 
 class RemoteWorker:

@@ -149,3 +149,17 @@ class Qemu(Model):
     kernel: Annotated[str, AfterValidator(_kernel)] = "own"
     iommu_options: tuple[Annotated[str, AfterValidator(_option)], ...] = ()
     no_acs: tuple[Bdf, ...] = ()
+
+
+class Guest(Model):
+    """How a node is a guest of node ``on``: a machine that QEMU makes there, with ``on``'s functions assigned by VFIO.
+
+    A function of the guest is the one that is called the same on ``on``; its addresses here are those that the guest
+    sees. ``no_mmap`` names functions whose BARs are left out of stage 2 on purpose (x-no-mmap of QEMU's vfio-pci: each
+    access is trapped). ``arguments`` are QEMU's, put behind those that the rest stands for.
+    """
+
+    on: Word
+    backend: Literal["type1", "iommufd"] = "type1"
+    no_mmap: tuple[Word, ...] = ()
+    arguments: tuple[str, ...] = ()

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dmaproof.rig import lab
-from dmaproof.rig.hardware import Endpoint, Function, Gpu, Iommu, Model, Qemu, Switch, Word
+from dmaproof.rig import guests, lab
+from dmaproof.rig.hardware import Endpoint, Function, Gpu, Guest, Iommu, Model, Qemu, Switch, Word
 
 Addressing = Literal["none", "hmm", "ats", "unknown"]
 Offer = Literal["vfio", "iommufd", "vfio-dmabuf", "vfio-noiommu", "iommu-debugfs"]
@@ -49,7 +49,7 @@ class Node(Model):
 
     ``parameters`` are words of the kernel's command line beside those that ``iommu`` stands for. ``offers`` are parts
     of the kernel that some builds lack: suites that need one fail where it is claimed and missing, and are skipped
-    where it is neither. ``qemu`` is how a lab makes it.
+    where it is neither. ``qemu`` is how a lab, or the node that it is a guest on, makes it.
     """
 
     name: str = ""
@@ -63,6 +63,7 @@ class Node(Model):
     endpoint: dict[Word, Endpoint] = Field(default_factory=dict)
     path: tuple[Path, ...] = ()
     qemu: Qemu | None = None
+    guest: Guest | None = None
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
@@ -145,20 +146,27 @@ class Rig(Model):
         """``virtual:hgx-h100``; plain ``host`` for this machine."""
         return self.name if self.kind == self.name else f"{self.kind}:{self.name}"
 
+    @property
+    def first(self) -> Node:
+        """The node that the others are guests on, or the first of several that are not."""
+        return next(node for node in self.nodes if node.guest is None)
+
     @model_validator(mode="after")
     def _made_as_its_kind_is(self) -> Rig:
-        """QEMU makes the nodes of a lab, and nobody else's."""
+        """QEMU makes guests and the nodes of a lab, and nobody else's."""
         for node in self.nodes:
-            if self.kind != "lab" and node.qemu is not None:
+            made = node.guest is not None or self.kind == "lab"
+            if node.qemu is not None and not made:
                 raise ValueError(
-                    f"node.{node.name}.qemu: QEMU makes the nodes of rigs of kind lab, this one is {self.kind}"
+                    f"node.{node.name}.qemu: QEMU makes guests, and nodes of rigs of kind lab; this one is {self.kind}"
                 )
             if self.kind == "lab" and node.gpus:
                 raise ValueError(f"node.{node.name}.gpu.{node.gpus[0].name}: QEMU has no GPUs; a lab has endpoints")
-            if self.kind == "lab":
-                wrong = lab.complaint(node.iommu, node.switch.values(), node.endpoints, node.qemu)
-                if wrong is not None:
-                    raise ValueError(f"node.{node.name}.{wrong}")
+            wrong = lab.complaint(node.iommu, node.switch.values(), node.endpoints, node.qemu) if made else None
+            if wrong is None and node.guest is not None:
+                wrong = guests.complaint(node, self.node)
+            if wrong is not None:
+                raise ValueError(f"node.{node.name}.{wrong}")
         return self
 
     @model_validator(mode="before")

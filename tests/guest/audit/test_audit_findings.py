@@ -217,6 +217,14 @@ def test_many_windows_of_qemus_own_are_no_holes() -> None:
     assert sum(one.why == "QEMU answers these pages itself" for one in found.left_out) == 3
 
 
+def test_a_window_of_qemus_own_at_an_end_of_a_bar_is_no_hole() -> None:
+    section = next(one for one in text("edu-type1").splitlines(keepends=True) if "[ram] 0xfe200000" in one)
+    for window, rest in (("0xfe200000 - 0xfe200fff", (0xFE201000, 0xFE2FFFFF)),
+                         ("0xfe2ff000 - 0xfe2fffff", (0xFE200000, 0xFE2FEFFF))):  # fmt: skip
+        skip = f"vfio_listener_region_skip SKIPPING region_add {window}\n"
+        assert told(audited(swapped(text("edu-type1"), section, ram(*rest) + skip))) == []
+
+
 def at_the_top(address: int, lines: str) -> tuple[str, list[Function]]:
     """The second device's BAR0 at ``address`` instead."""
     last = address + 0xFFFFF

@@ -52,6 +52,15 @@ def test_pages_that_cannot_be_written_are_read_only() -> None:
     assert [(one.why, one.range) for one in audit(parsed(text("edu-type1")), asked).findings] == [("read-only", BAR)]
 
 
+def test_one_page_that_cannot_be_written_or_not_be_read() -> None:
+    lines = dump("edu-type1").splitlines(keepends=True)
+    page = Range(0xFE210000, 0xFE210FFF)
+    for rights, why in (("001", "read-only"), ("002", "skipped")):
+        changed = [one.replace("003\n", f"{rights}\n") if one.startswith("0x00000000fe210") else one for one in lines]
+        asked = Asked(functions=functions("edu.pci.json"), tables=[tables.of_dump("".join(changed))])
+        assert [(one.why, one.range) for one in audit(parsed(text("edu-type1")), asked).findings] == [(why, page)]
+
+
 def test_one_page_in_the_midst_is_found() -> None:
     asked = Asked(
         functions=functions("edu.pci.json"), tables=[tables.of_dump(without(dump("edu-type1"), "0x00000000fe210 "))]

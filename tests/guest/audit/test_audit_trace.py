@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,8 @@ def test_a_space_that_is_freed_is_gone() -> None:
 
 def test_a_device_that_is_unplugged_and_plugged_again_is_no_second_run() -> None:
     setup = 'vfio_region_setup Device 0000:01:00.0, region 0 "x BAR 0", flags: 0x7, offset: 0x0, size: 0x1000\n'
+    attach = "vfio_device_attach  (0000:01:00.0) group 16\n"
+    setup = attach + setup
     found = parsed(f"{setup}{ram(0, 0xFFF)}vfio_region_finalize Device 0000:01:00.0, region 0\n{setup}")
     assert (found.runs, sections(found.state)) == (1, [[Range(0, 0xFFF)]])
 
@@ -260,8 +263,14 @@ def test_a_real_trace_with_a_wound_is_read(at: int, nbytes: int, instead: bytes)
 
 
 def test_one_line_without_end_takes_no_memory() -> None:
-    found = of_chunks(b"x" * 65536 for _ in range(200))
+    tracemalloc.start()
+    try:
+        found = of_chunks(b"x" * 65536 for _ in range(200))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert (found.lines, found.cut) == (0, True)
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize(
