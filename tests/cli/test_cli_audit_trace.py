@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from dmaproof.errors import UsageError
+from dmaproof.guest import program
 from tests.support.console import dmaproof
 
 FOLDER = Path(__file__).parents[1] / "guest" / "traces"
@@ -73,6 +77,8 @@ def test_what_is_known_besides_is_taken() -> None:
         ([path("edu-type1"), "--range", "0x1-0x2"], "--range '0x1-0x2': write NAME=FIRST-LAST"),
         ([path("edu-type1"), "--reserved", "0x2-0x1"], "--reserved '0x2-0x1': write FIRST-LAST"),
         ([path("edu-type1"), "--width", "99"], "--width"),
+        ([path("edu-type1"), "--qmp", "/no/such/socket"], "QEMU's monitor socket: "),
+        ([path("edu-type1"), "--qmp", "/no/such/socket", "--pci", PCI], "give one"),
         ([], "missing argument 'FILE'"),
     ],
 )
@@ -115,3 +121,24 @@ def test_the_iommus_own_tables_are_taken(tmp_path: Path) -> None:
     other = dmaproof("audit-trace", path("edu-type1"), "--pci", PCI, "--table", tmp_path / "edu-type1-no-mmap")
     assert other.status == 1
     assert "holds no page" in dmaproof("audit-trace", path("edu-type1"), "--table", PCI).complaint
+
+
+def test_a_running_qemu_is_asked(tmp_path: Path) -> None:
+    """It has none of the trace's devices: their BARs are not judged, and that is said."""
+    try:
+        qemu = program.find("x86_64", ())
+    except UsageError as error:
+        pytest.skip(str(error))
+    socket = tmp_path / "qmp"
+    words = ["-machine", "q35,accel=tcg", "-m", "64", "-nodefaults", "-display", "none", "-S"]
+    with subprocess.Popen([*qemu.argv, *words, "-qmp", f"unix:{socket},server=on,wait=off"]) as running:
+        try:
+            deadline_s = time.monotonic() + 30
+            while not socket.exists() and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            said = dmaproof("audit-trace", path("edu-type1"), "--qmp", socket)
+        finally:
+            running.kill()
+    assert (said.status, said.err) == (0, "")
+    assert "0 ranges of device memory judged" in said.out
+    assert "no function of the guest is known to be 0000:01:00.0" in said.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,13 +19,16 @@ from dmaproof.errors import UsageError
 from dmaproof.guest.audit import bars, trace
 from dmaproof.guest.audit import tables as page_tables
 from dmaproof.guest.audit.audit import Asked, Declared, audit
+from dmaproof.guest.audit.bars import Function
 from dmaproof.guest.audit.finding import Audit, Finding, LeftOut
 from dmaproof.guest.audit.gaps import Limits
 from dmaproof.guest.audit.table import Range
 from dmaproof.guest.audit.trace import WHAT_TO_TRACE, Trace
+from dmaproof.guest.qmp import Monitor
 from dmaproof.report.text import counted, printable
 
 SCHEMA = 1
+_ANSWER_S = 10.0
 _SPAN = re.compile(r"(0x[0-9a-fA-F]{1,16})-(0x[0-9a-fA-F]{1,16})")
 _GUEST = re.compile(r"(?:0000:)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
@@ -35,6 +39,7 @@ _GUEST = re.compile(r"(?:0000:)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
     epilog=f"The trace is QEMU's, run with: {WHAT_TO_TRACE}",
 )
 @click.option("--pci", "pci", metavar="FILE", help="What QMP's query-pci answers: where the guest has its BARs.")
+@click.option("--qmp", "monitor", metavar="SOCKET", help="QEMU's own monitor, asked now, in place of --pci.")
 @click.option(
     "--device",
     "devices",
@@ -62,6 +67,7 @@ _GUEST = re.compile(r"(?:0000:)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 @click.argument("file", metavar="FILE")
 def command(
     pci: str | None,
+    monitor: str | None,
     devices: tuple[str, ...],
     ranges: tuple[str, ...],
     reserved: tuple[str, ...],
@@ -76,7 +82,7 @@ def command(
     itself knew of and did not map. Exit status: 0 nothing is missing, 1 findings, 2 FILE cannot be read or is no trace.
     """
     asked = Asked(
-        functions=None if pci is None else bars.read(pci),
+        functions=_functions(pci, monitor),
         hosts=dict(_device(word) for word in devices),
         declared=tuple(_declared(word) for word in ranges),
         limits=Limits(tuple(_span("--reserved", word) for word in reserved), width_bits),
@@ -87,6 +93,15 @@ def command(
     click.echo(json.dumps(_as_json(read, found))) if as_json else _tell(read, found)
     if found.findings:
         findings()
+
+
+def _functions(pci: str | None, monitor: str | None) -> tuple[Function, ...] | None:
+    if pci is not None and monitor is not None:
+        raise UsageError("--pci and --qmp both say where the guest has its BARs: give one")
+    if monitor is None:
+        return None if pci is None else bars.read(pci)
+    with Monitor(Path(monitor), _ANSWER_S) as qemu:
+        return bars.of_query(qemu.ask("query-pci"), f"what {monitor} answers")
 
 
 def _device(word: str) -> tuple[str, str]:
