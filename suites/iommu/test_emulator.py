@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from dmaproof.endpoint.dma import memory_read, peer_write, write_nowhere
+from dmaproof.endpoint.dma import memory_read, peer_write
 from dmaproof.evidence.event import Event
-from dmaproof.pci import address_map
 from dmaproof.pci.addresses import PAGE_NBYTES
 from dmaproof.rig.model import Node
 from fixtures import emulator as emulators
@@ -21,30 +20,18 @@ from fixtures.emulator import Emulator
 from fixtures.evidence import Expectations
 from fixtures.pairs import Engine, Peers
 from fixtures.refusals import Refusal
-from fixtures.state import Run
 from fixtures.worker import Bench
 
 pytestmark = [pytest.mark.requires(kind="edu"), pytest.mark.usefixtures("rested")]
 
 
-def test_write_to_nowhere(
-    endpoint: Engine, emulator: Emulator, worker: Bench, evidence: Expectations, run: Run
-) -> None:
-    node, writer = endpoint.node, endpoint.endpoint.bdf
-    refused = _refuses(node)
-    nowhere = refusals.nowhere(address_map.of_sysfs(run.nodes[node.name].root))
-    if nowhere is None:
-        pytest.skip("where nothing is cannot be told")
-    if refused:
-        refusals.expect(evidence, node, writer)
-    wrote = worker.run(write_nowhere, writer=writer, address=nowhere)
-    _agree(emulator, evidence, node, Refusal(writer, "write", nowhere, wrote.nbytes), refused)
-
-
 def test_read_of_memory(endpoint: Engine, emulator: Emulator, worker: Bench, evidence: Expectations) -> None:
     """Also where the kernel does not hear of reads: the emulator knows what it refused."""
     node, reader = endpoint.node, endpoint.endpoint.bdf
-    refused = _refuses(node)
+    passes = refusals.passes(node)
+    if passes is None:
+        pytest.skip(f"the rig declares no domain type of {node.name}")
+    refused = not passes
     if refused:
         refusals.expect(evidence, node, reader, "read")
     read = worker.run(memory_read, reader=reader)
@@ -63,13 +50,6 @@ def test_peer_write(peers: Peers, emulator: Emulator, worker: Bench, evidence: E
         refusals.expect(evidence, node, writer)
     wrote = worker.run(peer_write, writer=writer, owner=peers.target.bdf, load=bool(refusals.passes(node)))
     _agree(emulator, evidence, node, Refusal(writer, "write", wrote.address, 4 * wrote.nwords), refused)
-
-
-def _refuses(node: Node) -> bool:
-    passes = refusals.passes(node)
-    if passes is None:
-        pytest.skip(f"the rig declares no domain type of {node.name}")
-    return not passes
 
 
 def _agree(emulator: Emulator, evidence: Expectations, node: Node, wanted: Refusal, refused: bool) -> None:
