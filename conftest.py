@@ -12,6 +12,7 @@ pytest_plugins = [
     "fixtures.emulator",
     "fixtures.worker",
     "fixtures.measure",
+    "fixtures.stage2",
     "fixtures.verdict",
     "fixtures.finish",
 ]

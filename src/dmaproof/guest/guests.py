@@ -7,8 +7,9 @@ that the guest's are joined to.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from rich.console import Console
 
 from dmaproof.errors import DmaproofError, NodeError, RigError
 from dmaproof.guest import hosting, initramfs, kernel, program, userland
+from dmaproof.guest.audit import bars
+from dmaproof.guest.audit.audit import Asked, audit
+from dmaproof.guest.audit.finding import Audit
+from dmaproof.guest.audit.trace import of_chunks
 from dmaproof.guest.boot_initramfs import PARAMETERS
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
 from dmaproof.guest.hosting import End, Machine
@@ -28,7 +33,7 @@ from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up, line
 from dmaproof.node.worker import Worker
-from dmaproof.rig.hardware import Qemu
+from dmaproof.rig.hardware import Endpoint, Qemu
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 
@@ -51,6 +56,24 @@ class Place:
     initrd: Path
     image: Kernel
     qemu: Program
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest that is up: the ``node`` that it is. ``assigned`` are its functions on the node that it is made on, by
+    their addresses in the guest."""
+
+    node: Node
+    assigned: Mapping[str, str]
+    _keeper: Worker | RemoteWorker
+
+    def audit(self) -> Audit:
+        """What stage 2 holds of its device memory now, by QEMU's trace, against where QEMU says that the guest has
+        its BARs. Raises DmaproofError where nobody answers any more."""
+        state = self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S))
+        functions = bars.of_query(json.loads(state.pci)) if state.pci else None
+        hosts = {guest.removeprefix("0000:"): host for guest, host in self.assigned.items()}
+        return audit(of_chunks([state.trace.encode()]), Asked(functions=functions, hosts=hosts))
 
 
 @contextmanager
@@ -84,7 +107,7 @@ def _remove(initrd: Path) -> None:
 
 
 @contextmanager
-def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> Iterator[Node]:
+def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> Iterator[Guest]:
     """The guest of ``place`` on ``host``, up. Afterwards, what QEMU, its trace and the console said is in folder
     ``keep``, as NODE.FILE.
 
@@ -96,7 +119,7 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
         stack.callback(shutil.rmtree, place.folder, ignore_errors=True)
         worker = _worker(host, keep, run_id)
         stack.callback(worker.stop)
-        accelerated = _accelerated(worker, place, scale)
+        accelerated = _accelerated(worker, host, place, scale)
         speed = "with KVM" if accelerated else "processor emulated"
         told = f"{place.node.name}: Linux {place.image.release} on QEMU {place.qemu.version} on {host.name}, {speed}"
         with Console(stderr=True).status(f"booting {told}"):
@@ -112,7 +135,8 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
                 ready()
             except NodeError as error:
                 raise NodeError(f"{error}{_last(worker)}") from None
-        yield Node(place.node.name, place.folder / ROOT, {}, agent, (told,))
+        node = Node(place.node.name, place.folder / ROOT, {}, agent, (told,))
+        yield Guest(node, {one.bdf: bdf for one, bdf in _assigned(rig, place.node)}, worker)
 
 
 def _worker(host: Node, folder: Path, run_id: str) -> Worker | RemoteWorker:
@@ -120,7 +144,11 @@ def _worker(host: Node, folder: Path, run_id: str) -> Worker | RemoteWorker:
     return kind(host, folder, run_id=run_id)
 
 
-def _accelerated(worker: Worker | RemoteWorker, place: Place, scale: float) -> bool:
+def _accelerated(worker: Worker | RemoteWorker, host: Node, place: Place, scale: float) -> bool:
+    """Never on a lab host where accesses to BARs are trapped: KVM on a processor whose SVM QEMU emulates takes such an
+    access for one in the middle of an interrupt, and stops the guest (KVM_INTERNAL_ERROR_DELIVERY_EV)."""
+    if host.agent is not None and place.node.guest is not None and place.node.guest.no_mmap:
+        return False
     return worker.run(
         hosting.can_accelerate,
         deadline=Deadline.after(_TRIAL_S * scale),
@@ -145,10 +173,7 @@ def _agent(host: Node, place: Place) -> Path:
 
 def _machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
     """What the worker starts: all but what only the other node knows."""
-    node, guest = place.node, place.node.guest
-    if guest is None:
-        raise RigError(f"{rig.id}: node.{node.name} has no guest table")
-    assigned = {one.name: rig.node[guest.on].endpoint[one.name].bdf for one in node.endpoints}
+    node, assigned = place.node, {one.name: bdf for one, bdf in _assigned(rig, place.node)}
     emulated = () if accelerated else ("no_timer_check",)
     parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
     return Machine(
@@ -157,7 +182,7 @@ def _machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
             *arguments(node, assigned),
             *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
-            *guest.arguments,
+            *(node.guest.arguments if node.guest is not None else ()),
         ),
         functions=tuple(assigned.values()),
         accelerated=accelerated,
@@ -165,6 +190,14 @@ def _machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
         bridged=host.agent is not None,
         folder="" if host.agent is not None else str(place.folder),
     )
+
+
+def _assigned(rig: Rig, node: RigNode) -> Iterator[tuple[Endpoint, str]]:
+    """The guest's endpoints, each with its address on the node that the guest is made on."""
+    if node.guest is None:
+        raise RigError(f"{rig.id}: node.{node.name} has no guest table")
+    host = rig.node[node.guest.on]
+    yield from ((one, host.endpoint[one.name].bdf) for one in node.endpoints)
 
 
 def _last(worker: Worker | RemoteWorker) -> str:

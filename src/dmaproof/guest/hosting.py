@@ -28,9 +28,8 @@ from dmaproof.guest.program import Program
 from dmaproof.guest.qmp import Monitor
 from dmaproof.vfio.bind import bound
 
-EVENTS = ("vfio_listener_region_*", "vfio_region_mmap*", "vfio_region_setup", "vfio_region_dmabuf", "vfio_dma_*",
-          "iommufd_backend_map*", "iommufd_backend_unmap*")  # fmt: skip
-"""What QEMU is asked to trace: all that becomes of stage 2. A pattern that a QEMU has no event for is no error."""
+EVENTS = ("vfio_device_*", "vfio_listener_*", "vfio_region_*", "vfio_msix_*", "iommufd_*", "pci_update_mappings_*")
+"""What QEMU is asked to trace (dmaproof.guest.audit.trace). A pattern that a QEMU has no event for is no error."""
 _QMP = "qmp.sock"
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _QMP_S, _QUIT_S, _KILL_S, _STEP_S = 20.0, 5.0, 5.0, 0.05
@@ -53,11 +52,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Whether QEMU runs (its exit status where not), what it and the console said last, and what it says of PCI."""
+    """Whether QEMU runs (its exit status where not), what it and the console said last, its answer to query-pci (JSON;
+    nothing where it does not answer any more), and its trace until then."""
 
     status: int | None
     last_words: str
     pci: str
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ def look() -> State:
     if not _kept:
         raise DmaproofError("this process keeps no guest")
     kept = _kept[0]
-    return State(kept.qemu.poll(), last_words(kept.folder), kept.pci())
+    pci = kept.pci()
+    return State(kept.qemu.poll(), last_words(kept.folder), pci, _tail(kept.folder / TRACE))
 
 
 def stop() -> End:
