@@ -133,7 +133,8 @@ def look() -> State:
         raise DmaproofError("this process keeps no guest")
     kept = _kept[0]
     pci = kept.pci()
-    return State(kept.qemu.poll(), last_words(kept.folder), pci, _tail(kept.folder / TRACE))
+    trace = _tail(kept.folder / TRACE) + _tail(kept.folder / QEMU_LOG)  # what failed is told on standard error
+    return State(kept.qemu.poll(), last_words(kept.folder), pci, trace)
 
 
 def stop() -> End:
