@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dmaproof.report import findings, heat, matrix, notes, text
+from dmaproof.report import findings, heat, matrix, modes, notes, text
 from dmaproof.report.files import write_atomically
 from dmaproof.report.loaded import Record
 from dmaproof.report.record import DeviceLine, TestLine
@@ -50,6 +50,7 @@ def render(record: Record) -> str:
         .render(
             _header(record),
             **_LIMITS,
+            modes=modes.of_record(record, rig) if rig is not None and len(rig.nodes) > 1 else None,
             causes=causes,
             refused=findings.refused(record),
             unjudged=[test.id for test in findings.unjudged(record)],

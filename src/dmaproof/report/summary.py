@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from dmaproof.report import findings, notes
+from dmaproof.report import findings, modes, notes
 from dmaproof.report.loaded import Record
 from dmaproof.report.text import alike, clipped, counted, duration, printable
 
 _CAUSES, _SUMMARIES, _LINES, _TESTS, _SLOWEST, _CHARS = 10, 6, 4, 5, 3, 400
 _REMEDY_CHARS = 1500  # what to do is read to its end: it is told once for a cause
 _STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "skipped": "yellow"}
+_STATES = {"pass": "green", "fail": "bold red", "not run": "yellow"}
 _REPORTS = ("report.html", "junit.xml", "record.jsonl", "evidence")
 
 
@@ -35,6 +36,7 @@ def _lines(record: Record) -> Iterator[tuple[Text, int]]:
     """Lines and their indentation."""
     yield from _banners(record)
     yield _head(record), 0
+    yield from _modes(record)
     yield from _causes(record)
     yield from _unjudged(record)
     for device, _ in findings.devices(record):
@@ -71,6 +73,29 @@ def _head(record: Record) -> Text:
     for at, (outcome, number) in enumerate(told):
         head.append(", " if at else "", "not bold").append(f"{number} {outcome}", f"not bold {_STYLES[outcome]}")
     return head.append(f"{'' if told else 'no tests'} in {notes.lasted(record)}", "not bold")
+
+
+def _modes(record: Record) -> Iterator[tuple[Text, int]]:
+    """What differs between modes, then the table; nothing for a rig of one node."""
+    rig = findings.declared(record)
+    found = modes.of_record(record, rig) if rig is not None and len(rig.nodes) > 1 else None
+    if found is None:
+        return
+    for one in found.differences[:_LINES]:
+        yield _text(f"{one.text}: {one.test.rpartition('::')[2]}", "red"), 0
+    if len(found.differences) > _LINES:
+        yield _text(f"and {counted(len(found.differences) - _LINES, 'more difference')} between modes"), 0
+    widths = [max(len(mode), len("not run")) for mode in found.modes]
+    first = max(map(len, found.rows), default=0)
+    yield (
+        _text("  ".join([" " * first, *(f"{mode:<{width}}" for mode, width in zip(found.modes, widths, strict=True))])),
+        2,
+    )
+    for suite, cells in found.rows.items():
+        row = Text(f"{suite:<{first}}")
+        for cell, width in zip(cells, widths, strict=True):
+            row.append(f"  {cell.state:<{width}}", _STATES[cell.state])
+        yield row, 2
 
 
 def _causes(record: Record) -> Iterator[tuple[Text, int]]:
