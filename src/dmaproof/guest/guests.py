@@ -10,52 +10,33 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from dmaproof.errors import DmaproofError, NodeError, RigError
-from dmaproof.guest import hosting, initramfs, kernel, program, userland
+from dmaproof.errors import DmaproofError, NodeError
+from dmaproof.guest import hosting
 from dmaproof.guest.audit import bars
 from dmaproof.guest.audit.audit import Asked, audit
 from dmaproof.guest.audit.finding import Audit
 from dmaproof.guest.audit.trace import of_chunks
-from dmaproof.guest.boot_initramfs import PARAMETERS
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
-from dmaproof.guest.hosting import End, Machine
+from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
-from dmaproof.guest.kernel import Kernel
-from dmaproof.guest.program import Program
-from dmaproof.guest.topology import arguments, kernel_parameters
+from dmaproof.guest.place import Place, assigned, machine
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up, line
 from dmaproof.node.worker import Worker
-from dmaproof.rig.hardware import Endpoint, Qemu
-from dmaproof.rig.model import Node as RigNode
+from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Rig
 
 BOOT_S = 120.0
 """How long a guest may take to come up, before the rig's scale: in a lab host it is emulated by what is emulated."""
 PCI = "query-pci.json"
 _START_S, _STOP_S, _TRIAL_S = 90.0, 60.0, 60.0
-_INITRD = "initrd"
-_CPU, _CPU_IN_A_LAB = "host", "host,tsc-deadline=off"
-"""On a processor whose SVM QEMU emulates, a guest's TSC deadline timer never fires: it sleeps, and does not wake."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a guest is made of, on every side of it: ``node`` as the rig has it, ``folder`` its own, ``initrd`` where
-    its kernel's first file system is, for both systems."""
-
-    node: RigNode
-    folder: Path
-    initrd: Path
-    image: Kernel
-    qemu: Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +55,6 @@ class Guest:
         functions = bars.of_query(json.loads(state.pci)) if state.pci else None
         hosts = {guest.removeprefix("0000:"): host for guest, host in self.assigned.items()}
         return audit(of_chunks([state.trace.encode()]), Asked(functions=functions, hosts=hosts))
-
-
-@contextmanager
-def prepared(rig: Rig, workdir: Path) -> Iterator[dict[str, Place]]:
-    """What the guests of ``rig`` are made of, and what they boot from, written under ``workdir``: before a lab host
-    boots, so that its root file system has it.
-
-    Raises UsageError with the command that supplies what is not there.
-    """
-    made = [node for node in rig.nodes if node.guest is not None]
-    with ExitStack() as stack:
-        if made:
-            workdir.mkdir(parents=True, exist_ok=True)
-        yield {node.name: _prepare(node, workdir.absolute(), stack) for node in made}
-
-
-def _prepare(node: RigNode, workdir: Path, stack: ExitStack) -> Place:
-    qemu = node.qemu or Qemu()
-    image, by = kernel.choose(qemu.kernel, qemu.arch), program.find(qemu.arch)
-    initrd = workdir / f"{_INITRD}-{image.release}"
-    if not initrd.exists():
-        stack.callback(_remove, initrd)
-        initramfs.write(initrd, userland.find(qemu.arch), image)
-    return Place(node, workdir / node.name, initrd, image, by)
-
-
-def _remove(initrd: Path) -> None:
-    initrd.unlink(missing_ok=True)
-    with suppress(OSError):  # the folders of other nodes are in it
-        initrd.parent.rmdir()
 
 
 @contextmanager
@@ -128,15 +79,15 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
             if host.agent is not None:  # a port that nobody listens to says that its other end is gone, for good
                 stack.callback(hang_up, agent)
                 line(agent, 0)
-            machine = _machine(rig, place, host, accelerated)
-            worker.run(hosting.start, deadline=Deadline.after(_START_S * scale), machine=machine)
+            made = machine(rig, place, host, accelerated)
+            worker.run(hosting.start, deadline=Deadline.after(_START_S * scale), machine=made)
             stack.callback(_end, worker, keep / place.node.name, scale)
             try:
                 ready()
             except NodeError as error:
                 raise NodeError(f"{error}{_last(worker)}") from None
         node = Node(place.node.name, place.folder / ROOT, {}, agent, (told,))
-        yield Guest(node, {one.bdf: bdf for one, bdf in _assigned(rig, place.node)}, worker)
+        yield Guest(node, {one.bdf: bdf for one, bdf in assigned(rig, place.node)}, worker)
 
 
 def _worker(host: Node, folder: Path, run_id: str) -> Worker | RemoteWorker:
@@ -169,35 +120,6 @@ def _agent(host: Node, place: Place) -> Path:
         for link, name in ((agent / "0.sock", "0"), (place.folder / CONTROL, "control")):
             link.symlink_to(lab / AGENT / f"guest-{name}.sock")
     return agent
-
-
-def _machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
-    """What the worker starts: all but what only the other node knows."""
-    node, assigned = place.node, {one.name: bdf for one, bdf in _assigned(rig, place.node)}
-    emulated = () if accelerated else ("no_timer_check",)
-    parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
-    return Machine(
-        command=(
-            *place.qemu.argv,
-            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *arguments(node, assigned),
-            *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
-            *(node.guest.arguments if node.guest is not None else ()),
-        ),
-        functions=tuple(assigned.values()),
-        accelerated=accelerated,
-        cpu=_CPU if host.agent is None else _CPU_IN_A_LAB,
-        bridged=host.agent is not None,
-        folder="" if host.agent is not None else str(place.folder),
-    )
-
-
-def _assigned(rig: Rig, node: RigNode) -> Iterator[tuple[Endpoint, str]]:
-    """The guest's endpoints, each with its address on the node that the guest is made on."""
-    if node.guest is None:
-        raise RigError(f"{rig.id}: node.{node.name} has no guest table")
-    host = rig.node[node.guest.on]
-    yield from ((one, host.endpoint[one.name].bdf) for one in node.endpoints)
 
 
 def _last(worker: Worker | RemoteWorker) -> str:

@@ -6,52 +6,28 @@ them back (dmaproof.vfio.restore).
 
 from __future__ import annotations
 
-import ctypes
 import json
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dmaproof.errors import DmaproofError
-from dmaproof.guest import accel, port
+from dmaproof.guest import accel
 from dmaproof.guest.console import last_words
-from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, TRACE
+from dmaproof.guest.folder import CONSOLE, QEMU_LOG, TRACE
 from dmaproof.guest.kernel import Kernel
+from dmaproof.guest.machine import QMP, Machine, start_qemu
 from dmaproof.guest.program import Program
 from dmaproof.guest.qmp import Monitor
 from dmaproof.vfio.bind import bound
 
-EVENTS = ("vfio_device_*", "vfio_listener_*", "vfio_region_*", "vfio_msix_*", "iommufd_*", "pci_update_mappings_*")
-"""What QEMU is asked to trace (dmaproof.guest.audit.trace). A pattern that a QEMU has no event for is no error."""
-_BY_IO_PORTS = ",modern-pio-notify=on"
-"""Virtio that is rung by I/O ports. A ring by MMIO has to be emulated, and QEMU's own SVM leaves the type of a guest's
-last exception in EXITINTINFO (handle_even_inj, target/i386/tcg), by which KVM takes the ring for one in the midst of an
-event, and stops the guest: KVM_INTERNAL_ERROR_DELIVERY_EV."""
-_QMP = "qmp.sock"
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _QMP_S, _QUIT_S, _KILL_S, _STEP_S = 20.0, 5.0, 5.0, 0.05
 _TEXT_NBYTES = 16 << 20
-_libc = ctypes.CDLL(None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What to start: ``command`` is QEMU's, complete but for accelerator and agent ports; ``cpu`` is for KVM.
-    ``bridged``: the guest's ports are to be joined to ports of the same name that this system has itself."""
-
-    command: tuple[str, ...]
-    functions: tuple[str, ...]
-    accelerated: bool
-    cpu: str
-    bridged: bool
-    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +55,16 @@ class _Kept:
     """The guest of this process."""
 
     def __init__(self, machine: Machine) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="dmaproof-guest-", dir=machine.folder or None))
         self._undo = ExitStack()
-        self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        if machine.folder:  # whoever made it removes it
+            self.folder = Path(machine.folder)
+        else:
+            self.folder = Path(tempfile.mkdtemp(prefix="dmaproof-guest-"))
+            self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
         try:
-            self._undo.enter_context(bound(machine.functions))
-            self.qemu = _start(machine, self.folder)
+            if machine.functions:  # else nothing of VFIO is needed
+                self._undo.enter_context(bound(machine.functions))
+            self.qemu = start_qemu(machine, self.folder)
             self._undo.callback(_kill, self.qemu)
         except BaseException:
             self._undo.close()
@@ -93,14 +73,14 @@ class _Kept:
     def pci(self) -> str:
         """QEMU's answer to query-pci as JSON; nothing where it does not answer any more."""
         try:
-            with Monitor(self.folder / _QMP, _QMP_S) as monitor:
+            with Monitor(self.folder / QMP, _QMP_S) as monitor:
                 return json.dumps(monitor.ask("query-pci"))
         except DmaproofError:
             return ""
 
     def end(self) -> End:
         pci = self.pci()
-        with suppress(DmaproofError), Monitor(self.folder / _QMP, _QUIT_S) as monitor:
+        with suppress(DmaproofError), Monitor(self.folder / QMP, _QUIT_S) as monitor:
             monitor.ask("quit")
         with suppress(subprocess.TimeoutExpired):
             self.qemu.wait(_QUIT_S)
@@ -151,48 +131,10 @@ def stop() -> End:
 def _answers(kept: _Kept) -> bool:
     until = time.monotonic() + _QMP_S
     while kept.qemu.poll() is None and time.monotonic() < until:
-        if (kept.folder / _QMP).exists() and kept.pci():
+        if (kept.folder / QMP).exists() and kept.pci():
             return True
         time.sleep(_STEP_S)
     return False
-
-
-def _start(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
-    (folder / AGENT).mkdir()
-    (folder / "events").write_text("".join(f"{one}\n" for one in EVENTS), encoding="utf-8")
-    speed = ("-accel", "kvm", "-cpu", machine.cpu) if machine.accelerated else ("-accel", "tcg")
-    command = [
-        *machine.command,
-        *speed,
-        *_agent_ports(machine),
-        *("-qmp", f"unix:{_QMP},server=on,wait=off", "-serial", f"file:{CONSOLE}"),
-        *("-trace", "events=events", "-D", TRACE),
-    ]
-    with (folder / QEMU_LOG).open("wb") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - no other thread forks
-        )
-
-
-def _agent_ports(machine: Machine) -> Sequence[str]:
-    """One for the run's process, one for the keeper's listener: by sockets, or joined to this system's own ports."""
-    bridged = machine.bridged
-    modern = _BY_IO_PORTS if bridged and machine.accelerated else ""
-    options = ["-device", f"virtio-serial-pci,id=dmaproof,bus=pcie.0,max_ports=16{modern}"]
-    here = port.named(port.BRIDGED) if bridged else {}
-    for name, file in ((f"{port.PREFIX}0", f"{AGENT}/0.sock"), (port.CONTROL, CONTROL)):
-        bridge = here.get(name.replace(port.PREFIX, port.BRIDGED, 1))
-        if bridged and bridge is None:
-            raise DmaproofError(f"this system has no virtio-serial port to join a guest's {name} to")
-        end = f"pipe,path={bridge}" if bridge else f"socket,path={file},server=on,wait=off"
-        options += ["-chardev", f"{end},id={name}"]
-        options += ["-device", f"virtserialport,bus=dmaproof.0,chardev={name},name={name}"]
-    return options
 
 
 def _kill(qemu: subprocess.Popen[Any]) -> None:

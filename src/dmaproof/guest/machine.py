@@ -1,0 +1,77 @@
+"""A guest's QEMU, on the node that it is made on: what to start, and its start in a folder."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmaproof.errors import DmaproofError
+from dmaproof.guest import port
+from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, TRACE
+
+EVENTS = ("vfio_device_*", "vfio_listener_*", "vfio_region_*", "vfio_msix_*", "iommufd_*", "pci_update_mappings_*")
+"""What QEMU is asked to trace (dmaproof.guest.audit.trace). A pattern that a QEMU has no event for is no error."""
+_BY_IO_PORTS = ",modern-pio-notify=on"
+"""Virtio that is rung by I/O ports. A ring by MMIO has to be emulated, and QEMU's own SVM leaves the type of a guest's
+last exception in EXITINTINFO (handle_even_inj, target/i386/tcg), by which KVM takes the ring for one in the midst of an
+event, and stops the guest: KVM_INTERNAL_ERROR_DELIVERY_EV."""
+QMP = "qmp.sock"
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What to start: ``command`` is QEMU's, complete but for accelerator, processor and agent ports. ``bridged``: the
+    guest's ports are to be joined to ports of the same name that this system has itself. ``folder`` is where QEMU is to
+    work (nothing: a new one)."""
+
+    command: tuple[str, ...]
+    functions: tuple[str, ...]
+    accelerated: bool
+    cpu: str
+    bridged: bool
+    folder: str
+
+
+def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
+    """QEMU in ``folder``, a child of this process that does not outlive it. Raises DmaproofError where this system has
+    not the ports that ``machine``'s are to be joined to."""
+    (folder / AGENT).mkdir(exist_ok=True)
+    (folder / "events").write_text("".join(f"{one}\n" for one in EVENTS), encoding="utf-8")
+    command = [
+        *machine.command,
+        *("-accel", "kvm" if machine.accelerated else "tcg", "-cpu", machine.cpu),
+        *_agent_ports(machine),
+        *("-qmp", f"unix:{QMP},server=on,wait=off", "-serial", f"file:{CONSOLE}"),
+        *("-trace", "events=events", "-D", TRACE),
+    ]
+    with (folder / QEMU_LOG).open("wb") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - no other thread forks
+        )
+
+
+def _agent_ports(machine: Machine) -> Sequence[str]:
+    """One for the run's process, one for the keeper's listener: by sockets, or joined to this system's own ports."""
+    bridged = machine.bridged
+    modern = _BY_IO_PORTS if bridged and machine.accelerated else ""
+    options = ["-device", f"virtio-serial-pci,id=dmaproof,bus=pcie.0,max_ports=16{modern}"]
+    here = port.named(port.BRIDGED) if bridged else {}
+    for name, file in ((f"{port.PREFIX}0", f"{AGENT}/0.sock"), (port.CONTROL, CONTROL)):
+        bridge = here.get(name.replace(port.PREFIX, port.BRIDGED, 1))
+        if bridged and bridge is None:
+            raise DmaproofError(f"this system has no virtio-serial port to join a guest's {name} to")
+        end = f"pipe,path={bridge}" if bridge else f"socket,path={file},server=on,wait=off"
+        options += ["-chardev", f"{end},id={name}"]
+        options += ["-device", f"virtserialport,bus=dmaproof.0,chardev={name},name={name}"]
+    return options

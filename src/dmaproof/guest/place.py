@@ -1,0 +1,105 @@
+"""What a guest is made of, and how: computed before anything is started (dmaproof.guest.guests does that)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmaproof.errors import RigError
+from dmaproof.guest import initramfs, kernel, program, userland
+from dmaproof.guest.boot_initramfs import PARAMETERS
+from dmaproof.guest.kernel import Kernel
+from dmaproof.guest.machine import Machine
+from dmaproof.guest.program import Program
+from dmaproof.guest.topology import arguments, kernel_parameters
+from dmaproof.node.node import Node
+from dmaproof.rig.hardware import Endpoint, Qemu
+from dmaproof.rig.model import Node as RigNode
+from dmaproof.rig.model import Rig
+
+_INITRD = "initrd"
+_CPU, _CPU_IN_A_LAB = "host", "host,tsc-deadline=off"
+"""On a processor whose SVM QEMU emulates, a guest's TSC deadline timer never fires: it sleeps, and does not wake."""
+_CPU_EMULATED = "max,la57=off"
+"""With RDRAND: without it an emulated guest waits a minute for the random numbers that Python begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a guest is made of, on every side of it: ``node`` as the rig has it, ``folder`` its own, ``initrd`` where
+    its kernel's first file system is, for both systems."""
+
+    node: RigNode
+    folder: Path
+    initrd: Path
+    image: Kernel
+    qemu: Program
+
+
+@contextmanager
+def prepared(rig: Rig, workdir: Path) -> Iterator[dict[str, Place]]:
+    """What the guests of ``rig`` are made of, and what they boot from, written under ``workdir``: before a lab host
+    boots, so that its root file system has it.
+
+    Raises UsageError with the command that supplies what is not there.
+    """
+    made = [node for node in rig.nodes if node.guest is not None]
+    with ExitStack() as stack:
+        if made:
+            workdir.mkdir(parents=True, exist_ok=True)
+        yield {node.name: _prepare(node, workdir.absolute(), stack) for node in made}
+
+
+def _prepare(node: RigNode, workdir: Path, stack: ExitStack) -> Place:
+    qemu = node.qemu or Qemu()
+    image, by = kernel.choose(qemu.kernel, qemu.arch), program.find(qemu.arch)
+    initrd = workdir / f"{_INITRD}-{image.release}"
+    if not initrd.exists():
+        stack.callback(_remove, initrd)
+        initramfs.write(initrd, userland.find(qemu.arch), image)
+    return Place(node, workdir / node.name, initrd, image, by)
+
+
+def _remove(initrd: Path) -> None:
+    initrd.unlink(missing_ok=True)
+    with suppress(OSError):  # the folders of other nodes are in it
+        initrd.parent.rmdir()
+
+
+def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
+    """What the worker starts: all but what only the other node knows."""
+    node, functions = place.node, {one.name: bdf for one, bdf in assigned(rig, place.node)}
+    emulated = () if accelerated else ("no_timer_check",)
+    parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
+    return Machine(
+        command=(
+            *place.qemu.argv,
+            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+            *arguments(node, functions),
+            *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
+            *(node.guest.arguments if node.guest is not None else ()),
+        ),
+        functions=tuple(functions.values()),
+        accelerated=accelerated,
+        cpu=_cpu(node, host, accelerated),
+        bridged=host.agent is not None,
+        folder="" if host.agent is not None else str(place.folder),
+    )
+
+
+def _cpu(node: RigNode, host: Node, accelerated: bool) -> str:
+    if node.qemu is not None and node.qemu.cpu is not None:
+        return node.qemu.cpu
+    if not accelerated:
+        return _CPU_EMULATED
+    return _CPU if host.agent is None else _CPU_IN_A_LAB
+
+
+def assigned(rig: Rig, node: RigNode) -> Iterator[tuple[Endpoint, str]]:
+    """The guest's endpoints, each with its address on the node that the guest is made on."""
+    if node.guest is None:
+        raise RigError(f"{rig.id}: node.{node.name} has no guest table")
+    host = rig.node[node.guest.on]
+    yield from ((one, host.endpoint[one.name].bdf) for one in node.endpoints)

@@ -1,0 +1,74 @@
+"""A guest on this very system: a real QEMU and a real kernel, without functions to assign, for there are none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dmaproof.errors import NodeError, UsageError
+from dmaproof.guest import guests, kernel, program, shell, userland
+from dmaproof.guest.place import prepared
+from dmaproof.node.deadline import Deadline
+from dmaproof.node.node import Node
+from dmaproof.node.remote import RemoteWorker
+from dmaproof.rig import load
+
+RIG = """
+name = "mine"
+kind = "lab"
+node.host.qemu = {}
+node.one.role = "guest"
+node.one.guest.on = "host"
+node.one.qemu = { cpus = 1, memory_nbytes = 536870912, kernel = "%s" }
+"""
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="binding to VFIO needs root")
+
+
+@pytest.fixture(autouse=True)
+def supplied() -> None:
+    """What guests are made of is there, or the test is skipped with the command that brings it."""
+    try:
+        kernel.choose("own", "x86_64")
+        program.find("x86_64")
+        userland.find("x86_64")
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def running(folder: Path) -> str:
+    found = subprocess.run(["pgrep", "-af", f"qemu-system.*{folder}"], capture_output=True, text=True, check=False)
+    return found.stdout
+
+
+def test_a_guest_is_a_node_where_work_runs_and_leaves_its_evidence(tmp_path: Path) -> None:
+    rig, kept = load.parse(RIG % "own", "mine.toml"), tmp_path / "kept"
+    kept.mkdir()
+    with prepared(rig, tmp_path / "work") as places:
+        with guests.provision(rig, places["one"], Node("host"), "ours", kept) as guest:
+            assert running(tmp_path)
+            assert (guest.node.root / "proc/version").read_text().startswith("Linux version ")
+            assert "Linux version" in (guest.node.root / "dev/kmsg").read_text(errors="replace")
+            with RemoteWorker(guest.node, kept, run_id="ours") as worker:
+                program_there = ["/usr/bin/python3", "-c", "import os; print(os.uname().sysname, os.getpid() < 500)"]
+                said = worker.run(shell.run, deadline=Deadline.after(30), argv=program_there, folder="/")
+            assert said.output == "Linux True\n"
+            assert guest.audit().judged == (), "nothing is assigned"
+        assert not running(tmp_path)
+        assert list((tmp_path / "work").glob("*")) == [places["one"].initrd]
+    assert not (tmp_path / "work").exists()
+    assert "vfio_" not in (kept / "one.query-pci.json").read_text()
+
+
+def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    rig = load.parse((RIG % "own") + 'node.one.parameters = ["init=/nowhere", "rdinit=/nowhere"]\n', "mine.toml")
+    with (
+        prepared(rig, tmp_path / "work") as places,
+        pytest.raises(NodeError, match=r"did not come up within .*QEMU ended.*panic"),
+        guests.provision(rig.model_copy(update={"deadline": rig.deadline.model_copy(update={"scale": 0.1})}),
+                         places["one"], Node("host"), "ours", tmp_path),
+    ):  # fmt: skip
+        pass
+    assert not running(tmp_path)
