@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.rig",
     "fixtures.pairs",
     "fixtures.nvml",
+    "fixtures.watches",
     "fixtures.evidence",
     "fixtures.rested",
     "fixtures.emulator",
