@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import NodeError, UsageError
+from dmaproof.errors import NodeError, NodeLost, UsageError
 from dmaproof.guest import guests, kernel, program, shell, userland
 from dmaproof.guest.place import prepared
 from dmaproof.node.deadline import Deadline
@@ -72,3 +73,16 @@ def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Pat
     ):  # fmt: skip
         pass
     assert not running(tmp_path)
+
+
+def test_of_a_guest_that_is_gone_it_is_said_what_became_of_it(tmp_path: Path) -> None:
+    rig = load.parse(RIG % "own", "mine.toml")
+    with (
+        prepared(rig, tmp_path / "work") as places,
+        guests.provision(rig, places["one"], Node("host"), "ours", tmp_path) as guest,
+    ):
+        assert guest.fate().startswith("QEMU of one runs; ")
+        os.kill(int(running(tmp_path).split()[0]), signal.SIGKILL)
+        with RemoteWorker(guest.node, tmp_path, run_id="ours") as worker, pytest.raises(NodeLost):
+            worker.run(shell.run, deadline=Deadline.after(5), argv=["/usr/bin/python3", "-V"], folder="/")
+        assert guest.fate().startswith("QEMU of one has ended (status -9)")

@@ -48,6 +48,13 @@ class Guest:
     assigned: Mapping[str, str]
     _keeper: Worker | RemoteWorker
 
+    def fate(self) -> str:
+        """What has become of it, by what its QEMU and its console said last. Raises DmaproofError where nobody answers
+        any more."""
+        state = self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S))
+        how = "runs" if state.status is None else f"has ended (status {state.status})"
+        return f"QEMU of {self.node.name} {how}{state.last_words}"
+
     def audit(self) -> Audit:
         """What stage 2 holds of its device memory now, by QEMU's trace, against where QEMU says that the guest has
         its BARs. Raises DmaproofError where nobody answers any more."""
