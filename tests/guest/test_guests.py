@@ -68,7 +68,7 @@ def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Pat
     with (
         prepared(rig, tmp_path / "work") as places,
         pytest.raises(NodeError, match=r"did not come up within .*QEMU ended.*panic"),
-        guests.provision(rig.model_copy(update={"deadline": rig.deadline.model_copy(update={"scale": 0.1})}),
+        guests.provision(rig.model_copy(update={"deadline": rig.deadline.model_copy(update={"scale": 0.05})}),
                          places["one"], Node("host"), "ours", tmp_path),
     ):  # fmt: skip
         pass

@@ -19,7 +19,7 @@ from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.program import Program
 
 _DEVICE, _BOOT_ID = Path("/dev/kvm"), Path("/proc/sys/kernel/random/boot_id")
-_TRIAL_S, _SILENCE_S = 60.0, 6.0
+_TRIAL_S, _SILENCE_S = 90.0, 15.0
 """A KVM that does not work says nothing at all; one on an emulated processor (a guest on a lab host) takes its time."""
 _REACHED = b"Kernel panic"  # with no root file system, a kernel that starts gets exactly this far
 _POLL_S = 0.05

@@ -33,10 +33,11 @@ from dmaproof.node.worker import Worker
 from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Rig
 
-BOOT_S = 120.0
-"""How long a guest may take to come up, before the rig's scale: in a lab host it is emulated by what is emulated."""
+BOOT_S, BOOT_EMULATED_S = 120.0, 400.0
+"""How long a guest may take to come up, before the rig's scale: without KVM, on a lab host, it is emulated by what is
+emulated."""
 PCI = "query-pci.json"
-_START_S, _STOP_S, _TRIAL_S = 90.0, 60.0, 60.0
+_START_S, _STOP_S, _TRIAL_S = 90.0, 60.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
         told = f"{place.node.name}: Linux {place.image.release} on QEMU {place.qemu.version} on {host.name}, {speed}"
         with Console(stderr=True).status(f"booting {told}"):
             agent = _agent(host, place)
-            ready = stack.enter_context(kept(place.folder, BOOT_S * scale, ()))
+            patience_s = scale * (BOOT_S if accelerated else BOOT_EMULATED_S)
+            ready = stack.enter_context(kept(place.folder, patience_s, ()))
             if host.agent is not None:  # a port that nobody listens to says that its other end is gone, for good
                 stack.callback(hang_up, agent)
                 line(agent, 0)
