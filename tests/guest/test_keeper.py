@@ -21,6 +21,7 @@ import base64, io, json, os, socket, struct, sys, tarfile, time
 from pathlib import Path
 from dmaproof.rig import archive
 archive.save(Path(sys.argv[1]), Path("own.tar.gz"), "test", with_log=False)
+Path("pid").write_text(str(os.getpid()))
 listener = socket.socket(socket.AF_UNIX); listener.bind("control.sock"); listener.listen()
 sock, _ = listener.accept()
 def say(kind, **words):
@@ -31,7 +32,6 @@ def log(text):
 log(b"6,1,100,-;Linux version 7.2\\n")
 say("machine", archive=base64.b64encode(Path("own.tar.gz").read_bytes()).decode(), now_s=1.0)
 log(b"6,2,200,-;later\\n")
-Path("pid").write_text(str(os.getpid()))
 while not Path("die").exists():
     time.sleep(0.02)
 Path("console.txt").write_text("[ 9.9] \\x1b[1mKernel panic - not syncing: VFS\\x1b[0m\\r\\n")
@@ -116,13 +116,14 @@ def test_a_host_that_comes_up_has_its_files_and_its_log_here(keep: Start, folder
 
 def test_a_killed_harness_leaves_nothing(keep: Start, folder: Path, machine: Path) -> None:
     """The keeper's input ends with whoever holds its other end."""
-    harness = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", HARNESS, str(folder), COMES_UP, str(machine)], stdout=subprocess.PIPE
-    )
-    assert line(harness) == "ready"
-    pid = int((folder / "pid").read_text())
-    harness.send_signal(signal.SIGKILL)
-    harness.communicate()
+    ) as harness:
+        try:
+            assert line(harness) == "ready"
+            pid = int((folder / "pid").read_text())
+        finally:
+            harness.kill()
     assert until(lambda: not lives(pid) and not folder.parent.exists())
 
 

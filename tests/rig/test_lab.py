@@ -162,7 +162,9 @@ def test_a_wrong_endpoint_or_qemu_is_told_of_in_one_line(body: str, said: str) -
 
 
 def test_only_a_lab_is_made_by_qemu() -> None:
-    with pytest.raises(RigError, match=r"node\.host\.qemu: QEMU makes the nodes of rigs of kind lab, this one is host"):
+    with pytest.raises(
+        RigError, match=r"node\.host\.qemu: QEMU makes guests, and nodes of rigs of kind lab; this one is host"
+    ):
         load.parse('name = "mine"\nkind = "host"\n[node.host.qemu]\n', "mine.toml")
 
 
