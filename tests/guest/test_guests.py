@@ -47,7 +47,7 @@ def running(folder: Path) -> str:
 def test_a_guest_is_a_node_where_work_runs_and_leaves_its_evidence(tmp_path: Path) -> None:
     rig, kept = load.parse(RIG % "own", "mine.toml"), tmp_path / "kept"
     kept.mkdir()
-    with prepared(rig, tmp_path / "work") as places:
+    with prepared(rig, ["one"], tmp_path / "work") as places:
         with guests.provision(rig, places["one"], Node("host"), "ours", kept) as guest:
             assert running(tmp_path)
             assert (guest.node.root / "proc/version").read_text().startswith("Linux version ")
@@ -66,7 +66,7 @@ def test_a_guest_is_a_node_where_work_runs_and_leaves_its_evidence(tmp_path: Pat
 def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     rig = load.parse((RIG % "own") + 'node.one.parameters = ["init=/nowhere", "rdinit=/nowhere"]\n', "mine.toml")
     with (
-        prepared(rig, tmp_path / "work") as places,
+        prepared(rig, ["one"], tmp_path / "work") as places,
         pytest.raises(NodeError, match=r"did not come up within .*QEMU ended.*panic"),
         guests.provision(rig.model_copy(update={"deadline": rig.deadline.model_copy(update={"scale": 0.05})}),
                          places["one"], Node("host"), "ours", tmp_path),
@@ -78,7 +78,7 @@ def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Pat
 def test_of_a_guest_that_is_gone_it_is_said_what_became_of_it(tmp_path: Path) -> None:
     rig = load.parse(RIG % "own", "mine.toml")
     with (
-        prepared(rig, tmp_path / "work") as places,
+        prepared(rig, ["one"], tmp_path / "work") as places,
         guests.provision(rig, places["one"], Node("host"), "ours", tmp_path) as guest,
     ):
         assert guest.fate().startswith("QEMU of one runs; ")

@@ -25,11 +25,12 @@ from dmaproof.guest.audit.trace import of_chunks
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
-from dmaproof.guest.place import Place, assigned, machine
+from dmaproof.guest.place import Place, machine
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up, line
 from dmaproof.node.worker import Worker
+from dmaproof.rig.guests import assigned
 from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Rig
 

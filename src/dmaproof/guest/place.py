@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmaproof.errors import RigError
 from dmaproof.guest import initramfs, kernel, program, userland
 from dmaproof.guest.boot_initramfs import PARAMETERS
 from dmaproof.guest.kernel import Kernel
@@ -15,7 +14,8 @@ from dmaproof.guest.machine import Machine
 from dmaproof.guest.program import Program
 from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.node.node import Node
-from dmaproof.rig.hardware import Endpoint, Qemu
+from dmaproof.rig.guests import assigned
+from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 
@@ -39,13 +39,13 @@ class Place:
 
 
 @contextmanager
-def prepared(rig: Rig, workdir: Path) -> Iterator[dict[str, Place]]:
-    """What the guests of ``rig`` are made of, and what they boot from, written under ``workdir``: before a lab host
-    boots, so that its root file system has it.
+def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[str, Place]]:
+    """What those guests of ``rig`` are made of that ``names`` has, and what they boot from, written under ``workdir``:
+    before a lab host boots, so that its root file system has it.
 
     Raises UsageError with the command that supplies what is not there.
     """
-    made = [node for node in rig.nodes if node.guest is not None]
+    made = [node for node in rig.nodes if node.guest is not None and node.name in names]
     with ExitStack() as stack:
         if made:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -95,11 +95,3 @@ def _cpu(node: RigNode, host: Node, accelerated: bool) -> str:
     if not accelerated:
         return _CPU_EMULATED
     return _CPU if host.agent is None else _CPU_IN_A_LAB
-
-
-def assigned(rig: Rig, node: RigNode) -> Iterator[tuple[Endpoint, str]]:
-    """The guest's endpoints, each with its address on the node that the guest is made on."""
-    if node.guest is None:
-        raise RigError(f"{rig.id}: node.{node.name} has no guest table")
-    host = rig.node[node.guest.on]
-    yield from ((one, host.endpoint[one.name].bdf) for one in node.endpoints)

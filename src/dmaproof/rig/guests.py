@@ -1,4 +1,4 @@
-"""What a rig may claim of a guest: a node to be made on, and functions that are there to be assigned."""
+"""Guests as a rig has them: what may be claimed of one, and which of another node's functions it is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from dmaproof.nearest import did_you_mean
 
 if TYPE_CHECKING:  # the model asks this module about itself
-    from dmaproof.rig.model import Node
+    from dmaproof.rig.hardware import Endpoint
+    from dmaproof.rig.model import Node, Rig
+
+
+def assigned(rig: Rig, node: Node) -> Iterator[tuple[Endpoint, str]]:
+    """The endpoints of ``node``, each with its address on the node that this one is a guest on; none if it is none."""
+    if node.guest is not None:
+        host = rig.node[node.guest.on]
+        yield from ((one, host.endpoint[one.name].bdf) for one in node.endpoints)
 
 
 def complaint(node: Node, nodes: Mapping[str, Node]) -> str | None:
