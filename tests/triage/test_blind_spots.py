@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from dmaproof.evidence.evidence import Evidence
-from dmaproof.triage.blind_spots import blind_spots
+from dmaproof.triage.blind_spots import HOST_LOG, blind_spots
 from tests.triage.cases import HANG, case, observed, only, seen
 from tests.triage.rigs import GPU0, box
 
@@ -41,6 +41,8 @@ def test_silence_of_an_ats_path_of_a_host_and_of_a_nested_guest_proves_nothing()
     assert any("nested guest" in spot for spot in blind_spots(case(both)))
     in_guest = dataclasses.replace(case(both), node=guest)
     assert any("logged on the host, which was not read" in spot for spot in blind_spots(in_guest))
+    watched = dataclasses.replace(in_guest, watched=("kmsg", HOST_LOG))
+    assert not any("logged on the host" in spot for spot in blind_spots(watched))
 
 
 def test_rate_limits_of_other_subsystems_are_no_gap() -> None:

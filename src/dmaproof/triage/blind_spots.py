@@ -9,6 +9,8 @@ from dmaproof.triage.about import device, times
 from dmaproof.triage.verdict import Case
 
 _ATS = "ATS: a translation request that fails is normally not logged by the IOMMU: its silence proves nothing"
+HOST_LOG = "kmsg of the host"
+"""Among what was watched for a guest: the kernel log of the node that it is made on."""
 _GUEST = "guest: IOMMU faults are logged on the host, which was not read"
 _NESTED = (
     "SMMUv3: stage-1 faults of a device under a nested guest go to that guest's event queue, not into the host's log"
@@ -55,7 +57,7 @@ def _of_states(case: Case) -> Iterator[str]:
 def _of_the_node(case: Case) -> Iterator[str]:
     if case.node.addressing == "ats":
         yield _ATS
-    if case.node.role == "guest" and not _host_was_read(case):
+    if case.node.role == "guest" and HOST_LOG not in case.watched and not _host_was_read(case):
         yield _GUEST
     if case.node.iommu.family == "smmuv3" and any(node.role == "guest" for node in case.rig.nodes):
         yield _NESTED
