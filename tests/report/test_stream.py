@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,46 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert record.measurements == tuple(line for line in lines if isinstance(line, MeasurementLine))
     assert record.tests == tuple(line for line in lines if isinstance(line, TestLine))
     assert record.whole
+
+
+def test_ctrl_c_at_any_moment_leaves_whole_units(tmp_path: Path) -> None:
+    """The interruptions are real signals, at moments spread over a write; the short unit after it would show a rest."""
+    long, short = (records.end(RIG).model_copy(update={"note": note}) for note in ("x" * 5000, ""))
+    came_late = 0
+    with interruptions(step_s=1e-5) as at_most_one:
+        for at in range(300):
+            with RecordWriter(tmp_path / f"{at}") as writer:
+                writer.write([records.opening(RIG)[0]])
+                returned = False
+                with suppress(KeyboardInterrupt), at_most_one():
+                    writer.write([long])
+                    returned = True
+                writer.write([short])
+            _, *after = (LINE.validate_json(line) for line in (tmp_path / f"{at}").read_bytes().splitlines())
+            assert after in ([long, short], [short])
+            assert len(after) == 2 or not returned
+            came_late += len(after) == 2 and not returned
+    assert came_late  # else no interruption came into a write
+
+
+@contextmanager
+def interruptions(step_s: float) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Within what this gives, KeyboardInterrupt is raised by a timer's signal: each time ``step_s`` later, to 100."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    after = itertools.cycle(step_s * step for step in range(1, 101))
+
+    @contextmanager
+    def once() -> Iterator[None]:
+        signal.setitimer(signal.ITIMER_REAL, next(after))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    try:
+        yield once
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_run_folder_is_as_good_as_its_record(tmp_path: Path) -> None:

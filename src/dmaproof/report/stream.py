@@ -54,16 +54,27 @@ class RecordWriter:
             raise failure("write the record", path, error) from None
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append ``lines`` as one unit; raises ReportError, with the record as it was before, if they do not fit."""
-        data = b"".join(encode(line) for line in lines)
+        """Append ``lines`` as one unit; raises ReportError, with the record as it was before, if they do not fit.
+
+        An interruption (Ctrl-C) is raised once the unit that it came into is whole.
+        """
+        data, at = b"".join(encode(line) for line in lines), self._whole
+        sync = any(isinstance(line, TestLine | RunLine) for line in lines)
         try:
-            _write_all(self._fd, data, self._whole)
-            if any(isinstance(line, TestLine | RunLine) for line in lines):
-                os.fsync(self._fd)
+            self._put(data, at, sync=sync)
         except OSError as error:
             self._take_back()
             raise failure("write the record", self.path, error) from None
-        self._whole += len(data)
+        except BaseException:  # it may have come between any two steps: all of them again, at the same place
+            self._put(data, at, sync=sync)
+            raise
+
+    def _put(self, data: bytes, at: int, *, sync: bool) -> None:
+        _write_all(self._fd, data, at)
+        os.ftruncate(self._fd, at + len(data))  # of a longer unit that was interrupted twice, nothing is left behind
+        if sync:
+            os.fsync(self._fd)
+        self._whole = at + len(data)
 
     def _take_back(self) -> None:
         try:
