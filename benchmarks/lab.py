@@ -37,7 +37,7 @@ def suites() -> list[Figure]:
 
 def _with_a_lab(measure: Callable[[Kernel, Program], list[Figure]]) -> list[Figure]:
     try:
-        image, qemu = kernel.choose("own", "x86_64"), program.find("x86_64")
+        image, qemu = kernel.choose("own", "x86_64"), program.choose(program.AUTO, "x86_64")
     except UsageError as lacking:
         print(f"not run: {lacking}", file=sys.stderr)
         return []

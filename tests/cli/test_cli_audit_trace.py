@@ -126,7 +126,7 @@ def test_the_iommus_own_tables_are_taken(tmp_path: Path) -> None:
 def test_a_running_qemu_is_asked(tmp_path: Path) -> None:
     """It has none of the trace's devices: their BARs are not judged, and that is said."""
     try:
-        qemu = program.find("x86_64", ())
+        qemu = program.choose(program.AUTO, "x86_64", ())
     except UsageError as error:
         pytest.skip(str(error))
     socket = tmp_path / "qmp"

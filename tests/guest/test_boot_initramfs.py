@@ -33,7 +33,7 @@ FIRST = "0000:01:00.0"
 def parts() -> None:
     """Skips where the cache has no arm64 kernel, QEMU or Python; the reason names the command that supplies it."""
     try:
-        kernel.choose(kernel.STOCK, "aarch64"), program.find("aarch64"), userland.find("aarch64")
+        kernel.choose(kernel.STOCK, "aarch64"), program.choose(program.AUTO, "aarch64"), userland.find("aarch64")
     except UsageError as missing:
         pytest.skip(str(missing))
 

@@ -33,7 +33,7 @@ def supplied() -> None:
     """What guests are made of is there, or the test is skipped with the command that brings it."""
     try:
         kernel.choose("own", "x86_64")
-        program.find("x86_64")
+        program.choose(program.AUTO, "x86_64")
         userland.find("x86_64")
     except UsageError as error:
         pytest.skip(str(error))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dmaproof.errors import UsageError
-from dmaproof.guest import program, store
+from dmaproof.guest import capability, program, store
 
 QEMU = """#!{python}
 import json, sys
@@ -48,14 +48,14 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path
 
 def test_the_systems_own_is_taken_where_it_has_all_that_is_asked(system: Path) -> None:
     qemu = stand_in(system / "qemu-system-x86_64", {"edu": ["dma_mask"], "intel-iommu": []})
-    found = program.find("x86_64", ["edu", "edu.dma_mask", "intel-iommu"])
+    found = program.choose(program.AUTO, "x86_64", ["edu", "edu.dma_mask", "intel-iommu"])
     assert (found.argv, found.version, found.folder) == ((str(qemu),), "10.0.2", None)
 
 
 def test_what_it_lacks_is_named_with_the_command_that_supplies_it(system: Path) -> None:
     qemu = stand_in(system / "qemu-system-x86_64", {"amd-iommu": ["intremap"]})
     with pytest.raises(UsageError) as caught:
-        program.find("x86_64", ["amd-iommu", "amd-iommu.dma-remap", "iommu-testdev"])
+        program.choose(program.AUTO, "x86_64", ["amd-iommu", "amd-iommu.dma-remap", "iommu-testdev"])
     assert f"{qemu} (10.0.2) has no amd-iommu.dma-remap, iommu-testdev: run `dmaproof lab qemu`" in str(caught.value)
 
 
@@ -63,11 +63,30 @@ def test_the_one_in_the_cache_comes_second(system: Path, cache: Path) -> None:
     stand_in(system / "qemu-system-aarch64", {"edu": []})
     newer = stand_in(cache / "qemu/aarch64-11.1/programs/qemu-system-aarch64", {"edu": [], "arm-smmuv3": []})
     stand_in(cache / "qemu/partial-aarch64-12/programs/qemu-system-aarch64", {"edu": [], "arm-smmuv3": []})
-    assert program.find("aarch64", ["edu"]).folder is None
-    found = program.find("aarch64", ["arm-smmuv3"])
+    assert program.choose(program.AUTO, "aarch64", ["edu"]).folder is None
+    found = program.choose(program.AUTO, "aarch64", ["arm-smmuv3"])
     assert (found.argv, found.folder) == ((str(newer),), newer.parent)
     with pytest.raises(UsageError, match=r"no more: run `dmaproof lab qemu --arch aarch64`"):
-        program.find("aarch64", ["no more"])
+        program.choose(program.AUTO, "aarch64", ["no more"])
+
+
+def test_that_of_a_suite_is_kept_apart_from_the_newest(system: Path, cache: Path) -> None:
+    newest = stand_in(cache / "qemu/x86_64-11.1/programs/qemu-system-x86_64", {"edu": []})
+    older = stand_in(cache / "qemu-trixie/x86_64-10.0/programs/qemu-system-x86_64", {"edu": []})
+    assert program.choose("trixie", "x86_64", ["edu"]).argv == (str(older),)
+    assert program.choose(program.AUTO, "x86_64", ["edu"]).argv == (str(newest),)
+    way_out = "no qemu-system-x86_64 of bookworm unpacked yet: run `dmaproof lab qemu --suite bookworm`"
+    with pytest.raises(UsageError, match=way_out):
+        program.choose("bookworm", "x86_64", ["edu"])
+
+
+def test_a_build_of_ones_own_is_taken_by_its_path(system: Path, tmp_path: Path) -> None:
+    built = stand_in(tmp_path / "build" / "qemu-system-x86_64", {"edu": []})
+    assert program.choose(str(built), "x86_64", ["edu"]).argv == (str(built),)
+    with pytest.raises(UsageError, match=r"has no igb: name another"):
+        program.choose(str(built), "x86_64", ["igb"])
+    with pytest.raises(UsageError, match=r"nowhere/qemu does not run: .*: name another"):
+        program.choose(str(tmp_path / "nowhere/qemu"), "x86_64", [])
 
 
 @pytest.mark.parametrize(
@@ -87,20 +106,20 @@ def test_a_broken_one_is_named_with_the_reason(script: str, reason: str, system:
     (system / "qemu-system-x86_64").write_text(script)
     (system / "qemu-system-x86_64").chmod(0o755)
     with pytest.raises(UsageError, match="qemu-system-x86_64") as caught:
-        program.find("x86_64", ["edu"])
+        program.choose(program.AUTO, "x86_64", ["edu"])
     assert reason in str(caught.value)
 
 
 def test_none_at_all(system: Path) -> None:
     with pytest.raises(UsageError, match="no qemu-system-x86_64 on PATH: run `dmaproof lab qemu`"):
-        program.find("x86_64")
+        program.choose(program.AUTO, "x86_64")
 
 
 def test_what_arguments_need_is_their_models_and_properties() -> None:
     words = (
         "-machine q35 -device intel-iommu,intremap=on,device-iotlb=on -m 2G -device edu,bus=rp1,dma_mask=0xff,addr=0x1"
     )
-    assert program.needed([*words.split(), "-device", "edu,id=b"]) == (
+    assert capability.needed([*words.split(), "-device", "edu,id=b"]) == (
         *("intel-iommu", "intel-iommu.intremap", "intel-iommu.device-iotlb"),
         *("edu", "edu.dma_mask"),
     )
@@ -112,6 +131,8 @@ def test_a_real_one_says_what_it_has() -> None:
     qemu = shutil.which(name) or (str(tree / "programs" / name) if tree else None)
     if qemu is None:
         pytest.skip("no QEMU here: dmaproof lab qemu")
-    version, lacking = program.ask([qemu], ["edu", "edu.dma_mask", "edu.no-such", "no-such-device", "pcie-root-port"])
+    version, lacking = capability.ask(
+        [qemu], ["edu", "edu.dma_mask", "edu.no-such", "no-such-device", "pcie-root-port"]
+    )
     assert lacking == ("edu.no-such", "no-such-device")
     assert version.count(".") == 2

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from dmaproof.errors import UsageError
-from dmaproof.guest import program
+from dmaproof.guest import capability, program
 from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.rig import load
 from dmaproof.rig.model import Node
@@ -123,7 +123,7 @@ def test_qemu_takes_the_arguments_and_has_the_devices_where_they_say(word: str) 
     arch = node.qemu.arch if node.qemu is not None else "x86_64"
     said = arguments(node)
     try:
-        qemu = program.find(arch, program.needed(said))
+        qemu = program.choose(program.AUTO, arch, capability.needed(said))
     except UsageError as error:
         pytest.skip(str(error))
     wanted = {f"endpoint-{one.name}": (_id(one.port), "00.0") for one in node.endpoints}

@@ -41,7 +41,7 @@ def _row(subject: str, outcome: Outcome, supply: str) -> Row:
 
 
 def _qemu(arch: str) -> str:
-    found = program.find(arch)
+    found = program.choose(program.AUTO, arch)
     return f"{found.version}, {found.argv[0]}"
 
 
@@ -53,7 +53,7 @@ def _kernel(arch: str) -> str:
 
 def _arm64() -> str:
     """All that a lab host of another processor takes."""
-    qemu, stock_kernel = program.find("aarch64"), kernel.choose(kernel.STOCK, "aarch64")
+    qemu, stock_kernel = program.choose(program.AUTO, "aarch64"), kernel.choose(kernel.STOCK, "aarch64")
     python = userland.find("aarch64").compiler.version
     return f"QEMU {qemu.version}, Linux {stock_kernel.release}, Python {python}"
 

@@ -13,8 +13,10 @@ from rich.console import Console
 import dmaproof
 from dmaproof.errors import RigError, UsageError
 from dmaproof.guest import accel, boot, boot_initramfs, kernel, program
+from dmaproof.guest.capability import needed
 from dmaproof.guest.folder import AGENT, ROOT
 from dmaproof.guest.kept import kept
+from dmaproof.guest.topology import arguments
 from dmaproof.node.node import Node
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
@@ -46,7 +48,8 @@ def _booted(node: RigNode, folder: Path, deadline_s: float, rig: Rig) -> Iterato
     if node.qemu is None:
         raise RigError(f"{rig.id}: node.{node.name} has no qemu table: a lab's node is a machine that QEMU makes")
     arch = node.qemu.arch
-    image, qemu = kernel.choose(node.qemu.kernel, arch), program.find(arch)
+    image = kernel.choose(node.qemu.kernel, arch)
+    qemu = program.choose(node.qemu.program, arch, needed((*arguments(node), *boot.agent_ports())))
     folder, accelerated = folder.absolute(), accel.works(image, qemu, arch)
     runs_on = f"Linux {image.release} on QEMU {qemu.version}, {'with KVM' if accelerated else 'processor emulated'}"
     (folder / AGENT).mkdir(parents=True)

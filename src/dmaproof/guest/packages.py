@@ -1,4 +1,4 @@
-"""Packages of the distribution's newest suite, downloaded and unpacked by an ordinary user, never installed.
+"""Packages of a suite of the distribution, downloaded and unpacked by an ordinary user, never installed.
 
 apt does what it always does, with lists, state and a cache of its own: it finds the system's own site, checks the
 signature with the distribution's keyring, resolves dependencies, and downloads. An empty dpkg status makes the closure
@@ -66,7 +66,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """The newest suite for one architecture: apt with a ``folder`` of its own. ``lock`` is the store's."""
+    """A suite for one architecture: apt with a ``folder`` of its own. ``lock`` is the store's."""
 
     folder: Path
     distribution: str
@@ -90,19 +90,20 @@ class Archive:
         return child.run(words, self.log, Deadline.after(timeout_s), line=line, keep=(self.lock,), folder=folder)
 
 
-def archive(arch: str, lock: int, tell: Tell, site: Site | None = None) -> Archive:
-    """The newest suite at ``site`` (default: the system's own) for ``arch`` (x86_64, aarch64), its lists fetched anew.
+def archive(arch: str, lock: int, tell: Tell, site: Site | None = None, suite: str | None = None) -> Archive:
+    """``suite`` (default: the newest) at ``site`` (default: the system's own) for ``arch`` (x86_64, aarch64), its lists
+    fetched anew.
 
     Raises UsageError where this system has no apt, DmaproofError where the site does not answer or is not trusted.
     """
-    folder = store.folder() / "apt" / ARCHITECTURE[arch]
+    folder = store.folder() / "apt" / "-".join([ARCHITECTURE[arch], *([suite] if suite else [])])
     for one in _FOLDERS:
         (folder / one).mkdir(parents=True, exist_ok=True)
     (folder / "log").write_bytes(b"")
     site = site or systems_own(folder / "log")
     (folder / "status").write_bytes(b"")
     (folder / "apt.conf").write_text(_CONFIGURATION.format(architecture=ARCHITECTURE[arch], folder=folder))
-    (folder / "sources.list").write_text(sources_line(site) + "\n")
+    (folder / "sources.list").write_text(sources_line(site, suite) + "\n")
     made = Archive(folder, site.distribution, lock, tell)
     tell("fetching package lists", "", None)
     made.apt(["apt-get", "update", "-o", "APT::Update::Error-Mode=any"], _UPDATE_S)
@@ -134,11 +135,11 @@ def _distribution() -> str:
     )
 
 
-def sources_line(site: Site) -> str:
+def sources_line(site: Site, suite: str | None = None) -> str:
     """For sources.list(5). Without a keyring of its own, apt trusts the keys it trusts for all."""
-    suite, components = _NEWEST[site.distribution]
+    newest, components = _NEWEST[site.distribution]
     signed = f" signed-by={site.keyring}" if site.keyring else ""
-    return f"deb [target=Packages{signed}] {site.url} {suite} {components}"
+    return f"deb [target=Packages{signed}] {site.url} {suite or newest} {components}"
 
 
 def closure(archive: Archive, names: Sequence[str]) -> tuple[Package, ...]:
@@ -152,7 +153,7 @@ def candidate(archive: Archive, name: str) -> Package:
     said = archive.apt(["apt-cache", "policy", name], _UPDATE_S)
     found = re.search(r"^  Candidate: (\S+)$", said, re.MULTILINE)
     if found is None or found[1] == "(none)":
-        raise UsageError(f"{archive.distribution}'s newest suite has no package {name}; see {archive.log}")
+        raise UsageError(f"{archive.distribution}'s suite has no package {name}; see {archive.log}")
     return Package(name, found[1])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dmaproof.guest import initramfs, kernel, program, userland
 from dmaproof.guest.boot_initramfs import PARAMETERS
+from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import Machine
 from dmaproof.guest.program import Program
@@ -49,12 +50,14 @@ def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[s
     with ExitStack() as stack:
         if made:
             workdir.mkdir(parents=True, exist_ok=True)
-        yield {node.name: _prepare(node, workdir.absolute(), stack) for node in made}
+        yield {node.name: _prepare(rig, node, workdir.absolute(), stack) for node in made}
 
 
-def _prepare(node: RigNode, workdir: Path, stack: ExitStack) -> Place:
+def _prepare(rig: Rig, node: RigNode, workdir: Path, stack: ExitStack) -> Place:
     qemu = node.qemu or Qemu()
-    image, by = kernel.choose(qemu.kernel, qemu.arch), program.find(qemu.arch)
+    functions = {one.name: bdf for one, bdf in assigned(rig, node)}
+    image = kernel.choose(qemu.kernel, qemu.arch)
+    by = program.choose(qemu.program, qemu.arch, needed(arguments(node, functions)))
     initrd = workdir / f"{_INITRD}-{image.release}"
     if not initrd.exists():
         stack.callback(_remove, initrd)

@@ -1,29 +1,18 @@
-"""QEMU: the system's where it can do what is asked, else a newer one unpacked into the cache.
-
-A QEMU is asked what it can do, by QMP (device-list-properties), never judged by its version.
-"""
+"""Which QEMU makes a machine: the system's where it can do what is asked, else the one in the cache; or a named one."""
 
 from __future__ import annotations
 
-import json
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from dmaproof.errors import UsageError
-from dmaproof.guest import packages, store
-from dmaproof.guest.telling import Tell, quietly
-from dmaproof.guest.unpacked import PROGRAMS, wrap
+from dmaproof.guest import store
+from dmaproof.guest.capability import ask
+from dmaproof.guest.unpacked import PROGRAMS
 
-_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
-_SERVER = "virtiofsd"
-_ASK_S = 20.0
-_EVERYWHERE = ("id", "bus", "addr", "chardev", "drive")  # of the bus or the back end, not the model's own
+AUTO = "auto"
 _COMMON = (
     "edu",
     "igb",
@@ -44,7 +33,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     ),
     "aarch64": _COMMON,
 }
-"""What the profiles need of each architecture's QEMU, written as for ``find``."""
+"""What the profiles need of each architecture's QEMU, written as for ``choose``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,134 +48,70 @@ class Program:
     folder: Path | None = None
 
 
-def find(arch: str, needs: Sequence[str] | None = None) -> Program:
-    """A QEMU for ``arch`` (x86_64, aarch64) that has all ``needs``: device models (``edu``) and their properties
-    (``amd-iommu.dma-remap``), such as ``needed`` gives. Default: what the profiles need, ``NEEDS``.
+Candidate = tuple[tuple[str, ...], Path | None]
+"""``argv`` and ``folder`` of a Program that may do."""
 
-    Raises UsageError naming what is missing, and the command that supplies it.
+
+def choose(wanted: str, arch: str, needs: Sequence[str] | None = None) -> Program:
+    """The QEMU for ``wanted``, on ``arch`` (x86_64, aarch64): ``auto`` (the system's, else the newest in the cache), a
+    suite of the distribution (``trixie``), or the path of a program.
+
+    It has all ``needs``: device models (``edu``) and their properties (``amd-iommu.dma-remap``), such as
+    ``capability.needed`` gives. Default: what the profiles need, ``NEEDS``. Nothing is downloaded. Raises UsageError
+    naming what is missing, and the command that supplies it.
     """
-    wanted = tuple(NEEDS[arch] if needs is None else needs)
+    needs = tuple(NEEDS[arch] if needs is None else needs)
+    if "/" in wanted:
+        return _first([((str(Path(wanted).expanduser().absolute()),), None)], needs, "name another")
+    found = _candidates(arch) if wanted == AUTO else _of_suite(arch, wanted)
+    return _first(found, needs, f"run `{command(arch, wanted)}`", f"no {name(arch)} {_where(wanted)}")
+
+
+def _first(found: Iterable[Candidate], needs: Sequence[str], way_out: str, none: str = "") -> Program:
     reasons = []
-    for argv, folder in _candidates(arch):
+    for argv, folder in found:
         try:
-            version, lacking = ask(argv, wanted)
+            version, lacking = ask(argv, needs)
         except UsageError as error:
             reasons.append(str(error))
             continue
         if not lacking:
             return Program(argv, version, folder)
         reasons.append(f"{argv[0]} ({version}) has no {', '.join(lacking)}")
-    raise UsageError(f"no QEMU for this: {'; '.join(reasons) or f'no {_name(arch)} on PATH'}: run `{command(arch)}`")
+    raise UsageError(f"no QEMU for this: {'; '.join(reasons) or none}: {way_out}")
 
 
-def command(arch: str) -> str:
-    """What supplies a QEMU that has all that the newest release has."""
-    return "dmaproof lab qemu" + ("" if arch == "x86_64" else f" --arch {arch}")
+def _where(wanted: str) -> str:
+    return "on PATH" if wanted == AUTO else f"of {wanted} unpacked yet"
 
 
-def needed(arguments: Sequence[str]) -> tuple[str, ...]:
-    """What a QEMU must have to take ``arguments``: the models and properties of its ``-device`` options."""
-    found: dict[str, None] = {}
-    for option, value in pairwise(arguments):
-        if option == "-device":
-            model, *settings = value.split(",")
-            found[model] = None
-            names = (one.partition("=")[0] for one in settings)
-            found |= {f"{model}.{name}": None for name in names if name not in _EVERYWHERE}
-    return tuple(found)
+def command(arch: str, wanted: str = AUTO) -> str:
+    """What supplies a QEMU that has all that the newest release has, or that of the suite ``wanted``."""
+    words = ["dmaproof lab qemu", *(["--suite", wanted] if wanted != AUTO else [])]
+    return " ".join([*words, *([f"--arch {arch}"] if arch != "x86_64" else [])])
 
 
-def _candidates(arch: str) -> Iterator[tuple[tuple[str, ...], Path | None]]:
+def _candidates(arch: str) -> Iterator[Candidate]:
     """The system's, then the one in the cache."""
-    if system := shutil.which(_name(arch)):
+    if system := shutil.which(name(arch)):
         yield (system,), None
-    if tree := unpacked_tree(arch):
-        yield (str(tree / PROGRAMS / _name(arch)),), tree / PROGRAMS
+    yield from _of_suite(arch, AUTO)
 
 
-def unpacked_tree(arch: str) -> Path | None:
-    return store.newest("qemu", f"{arch}-*")
+def _of_suite(arch: str, suite: str) -> Iterator[Candidate]:
+    if tree := unpacked_tree(arch, suite):
+        yield (str(tree / PROGRAMS / name(arch)),), tree / PROGRAMS
 
 
-def _name(arch: str) -> str:
+def unpacked_tree(arch: str, suite: str = AUTO) -> Path | None:
+    """Where the QEMU of ``suite`` (auto: the newest) is in the cache."""
+    return store.newest(kind(suite), f"{arch}-*")
+
+
+def kind(suite: str) -> str:
+    """The folder of the store for QEMUs of ``suite``: apart, for the newest is the one that was made last."""
+    return "qemu" if suite == AUTO else f"qemu-{suite}"
+
+
+def name(arch: str) -> str:
     return f"qemu-system-{arch}"
-
-
-def ask(argv: Sequence[str], wanted: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """The version of the QEMU that ``argv`` runs, and what of ``wanted`` it lacks. Raises UsageError if silent."""
-    models = list(dict.fromkeys(one.partition(".")[0] for one in wanted))
-    said = iter(_converse(argv, [_question(model) for model in models]))
-    greeting = next(said)
-    has: set[str] = set()
-    for model, answer in zip(models, said, strict=True):
-        if "return" in answer:
-            has |= {model, *(f"{model}.{one['name']}" for one in answer["return"])}
-    number = greeting["QMP"]["version"]["qemu"]
-    return "{major}.{minor}.{micro}".format(**number), tuple(one for one in wanted if one not in has)
-
-
-def _question(model: str) -> dict[str, Any]:
-    return {"execute": "device-list-properties", "arguments": {"typename": model}}
-
-
-def _converse(argv: Sequence[str], questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """QEMU's greeting, and an answer to each question: docs/interop/qmp-spec.rst."""
-    lines = [{"execute": "qmp_capabilities"}, *questions, {"execute": "quit"}]
-    asked = "\n".join(json.dumps(one) for one in lines)
-    words = [*argv, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
-    try:
-        said = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=_ASK_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"{argv[0]} does not run: {error}") from None
-    answers = [one for one in _objects(said.stdout) if "event" not in one]
-    if len(answers) != len(lines) + 1:
-        last = (said.stderr.strip().splitlines() or [f"exit status {said.returncode}"])[-1]
-        raise UsageError(f"{argv[0]} does not answer by QMP: {last}")
-    return [answers[0], *answers[2:-1]]
-
-
-def _objects(text: str) -> list[dict[str, Any]]:
-    """One JSON object a line; what a wrapper may say besides is left out."""
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-
-
-def supply(arch: str, tell: Tell = quietly, *, anew: bool = False) -> Program:
-    """A QEMU for ``arch`` with all that ``NEEDS`` says: found, or unpacked into the cache; ``anew``: the newest,
-    also where one in the cache would do.
-
-    Raises UsageError where this system has no archive to take it from, DmaproofError where that fails.
-    """
-    if not anew:
-        try:
-            return find(arch)
-        except UsageError:
-            pass
-    with store.locked(tell) as lock:
-        tree = unpacked_tree(arch)  # another process may have been faster
-        if tree is None or anew:
-            tree = _unpack(arch, packages.archive(platform.machine(), lock, tell))
-    return find(arch)
-
-
-def _unpack(arch: str, archive: packages.Archive) -> Path:
-    wanted = packages.candidate(archive, _PACKAGE[arch])
-    tree = store.folder() / "qemu" / f"{arch}-{_as_name(wanted.version)}"
-    if tree.exists():
-        tree.touch()
-        return tree
-    with store.making(tree) as scratch:
-        packages.unpack(archive, packages.closure(archive, [_PACKAGE[arch], _SERVER]), scratch)
-        _wrap(scratch, arch)
-    return tree
-
-
-def _wrap(tree: Path, arch: str) -> None:
-    data = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
-    where = [word for one in data if (tree / one).is_dir() for word in ("-L", f"{{}}/{one}")]
-    modules = next(tree.glob("usr/lib/*-linux-gnu/qemu"), tree)
-    wrap(tree, f"usr/bin/{_name(arch)}", where, {"QEMU_MODULE_DIR": f"{{}}/{modules.relative_to(tree)}"})
-    wrap(tree, f"usr/libexec/{_SERVER}")
-
-
-def _as_name(version: str) -> str:
-    return version.replace(":", ".").replace("/", ".")

@@ -45,6 +45,12 @@ def _kernel(text: str) -> str:
     return text
 
 
+def _program(text: str) -> str:
+    if "/" not in text and not re.fullmatch(r"[a-z][a-z0-9-]*", text):
+        raise ValueError(f"{text!r} is neither auto, nor a suite's name such as trixie, nor a QEMU's path (with a /)")
+    return text
+
+
 KERNELS = ("own", "stock", "host", "selftests")
 Bdf = Annotated[str, AfterValidator(_bdf)]
 Word = Annotated[str, AfterValidator(_word)]
@@ -138,8 +144,9 @@ class Qemu(Model):
     """How QEMU makes a lab node: what firmware and kernel cannot tell of it.
 
     ``cpu`` left out is QEMU's default, or what an accelerator makes of it. ``kernel`` is the project's own, a
-    distribution's, this machine's, or the path of an image. ``iommu_options`` are laid over those that
-    dmaproof.guest.topology gives the IOMMU. ``no_acs`` are root ports without access control services.
+    distribution's, this machine's, or the path of an image. ``program`` is the QEMU: the system's or the newest, that
+    of a suite of the distribution, or a path. ``iommu_options`` are laid over those that dmaproof.guest.topology gives
+    the IOMMU. ``no_acs`` are root ports without access control services.
     """
 
     arch: Literal["x86_64", "aarch64"] = "x86_64"
@@ -147,6 +154,7 @@ class Qemu(Model):
     cpus: int = Field(default=2, ge=1, le=64)
     memory_nbytes: int = Field(default=2 << 30, ge=128 << 20, le=1 << 40, multiple_of=1 << 20)
     kernel: Annotated[str, AfterValidator(_kernel)] = "own"
+    program: Annotated[str, AfterValidator(_program)] = "auto"
     iommu_options: tuple[Annotated[str, AfterValidator(_option)], ...] = ()
     no_acs: tuple[Bdf, ...] = ()
 
