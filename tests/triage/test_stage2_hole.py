@@ -44,6 +44,12 @@ def test_the_hosts_log_joins_by_the_guest_physical_address() -> None:
     assert f"refused 1 access there, the first at {FIRST:#x}" in verdict.summary
 
 
+def test_of_several_holes_the_one_that_was_met_is_told_first() -> None:
+    first = only(case(box(), left_out(0), left_out(1), vtd(GPU0, FIRST))).summary
+    assert f"'{GPU1}'" in first
+    assert "and 1 more" in first
+
+
 @pytest.mark.parametrize("elsewhere", [FIRST - 4096, LAST + 1])
 def test_a_fault_beside_it_proves_nothing(elsewhere: int) -> None:
     assert dict(named(case(box(), vtd(GPU0, elsewhere), HOLE)))["stage2-hole"] == "probable"

@@ -34,6 +34,7 @@ def _match(case: Case) -> Finding | None:
     if not holes:
         return None
     faults = _faults(case, holes)
+    holes.sort(key=lambda hole: not any(_met(one, hole[1]) for one in faults))  # those that were met come first
     transfers = _transfers(case, holes, faults)
     livelock = ats_stage2_hole.SIGNATURE.match(case)
     followed = (*livelock.evidence, *livelock.explains) if livelock is not None else ()
@@ -64,13 +65,11 @@ def _concerns(case: Case, hole: Stage2Finding) -> bool:
 
 def _faults(case: Case, holes: Iterable[Hole]) -> tuple[Evidence, ...]:
     """The host's faults in a hole, whoever asked: its requester is the host's name for a device of the guest."""
-    return tuple(
-        one
-        for one in case.of_kind("iommu-fault")
-        if one.event is not None
-        and one.event.address is not None
-        and any(_touches(one.event.address, hole) for _, hole in holes)
-    )
+    return tuple(one for one in case.of_kind("iommu-fault") if any(_met(one, hole) for _, hole in holes))
+
+
+def _met(fault: Evidence, hole: Stage2Finding) -> bool:
+    return fault.event is not None and fault.event.address is not None and _touches(fault.event.address, hole)
 
 
 def _touches(address: int, hole: Stage2Finding) -> bool:
