@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from dmaproof.endpoint.probe import Answer, probe
-from dmaproof.errors import UsageError
-from dmaproof.guest import boot_initramfs, kernel, lab, program, userland
+from dmaproof.guest import boot_initramfs, kernel, lab, userland
 from dmaproof.guest.bytecode import Compiler
 from dmaproof.guest.cpio import packed
 from dmaproof.guest.folder import CONSOLE
@@ -24,6 +23,7 @@ from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up
 from dmaproof.rig.load import load
+from tests.support.lab import supplied
 
 RIG = "lab:smmuv3"
 FIRST = "0000:01:00.0"
@@ -31,11 +31,7 @@ FIRST = "0000:01:00.0"
 
 @pytest.fixture
 def parts() -> None:
-    """Skips where the cache has no arm64 kernel, QEMU or Python; the reason names the command that supplies it."""
-    try:
-        kernel.choose(kernel.STOCK, "aarch64"), program.choose(program.AUTO, "aarch64"), userland.find("aarch64")
-    except UsageError as missing:
-        pytest.skip(str(missing))
+    supplied("aarch64", kernel.STOCK, python=True)
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import NodeError, NodeLost, UsageError
-from dmaproof.guest import guests, kernel, program, shell, userland
+from dmaproof.errors import NodeError, NodeLost
+from dmaproof.guest import guests, shell
 from dmaproof.guest.place import prepared
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker
 from dmaproof.rig import load
+from tests.support.lab import supplied
 
 RIG = """
 name = "mine"
@@ -29,14 +30,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="binding to VFIO needs
 
 
 @pytest.fixture(autouse=True)
-def supplied() -> None:
-    """What guests are made of is there, or the test is skipped with the command that brings it."""
-    try:
-        kernel.choose("own", "x86_64")
-        program.choose(program.AUTO, "x86_64")
-        userland.find("x86_64")
-    except UsageError as error:
-        pytest.skip(str(error))
+def lab() -> None:
+    supplied(python=True)
 
 
 def running(folder: Path) -> str:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import UsageError
-from dmaproof.guest import kernel, program
 from dmaproof.report.stream import read
 from tests.run.conftest import Finished, Left, Start, Started, assert_interrupted_with_reports
+from tests.support.lab import supplied
 
 SUITE = ("suites/iommu/test_unmapped.py", "-v")
 DMA = (*SUITE, "--rig=lab:vtd")
@@ -36,13 +35,7 @@ _KEEPER = b"dmaproof.guest.keeper"
 
 @pytest.fixture(autouse=True)
 def lab() -> None:
-    """What provisions a lab is there, or the test is skipped with the command that brings it."""
-    try:
-        kernel.choose("own", "x86_64")
-        program.choose(program.AUTO, "x86_64")
-    except UsageError as error:
-        pytest.skip(str(error))
-    pytest.importorskip("virtme_ng", reason="virtme-ng is not installed")
+    supplied()
 
 
 @pytest.fixture

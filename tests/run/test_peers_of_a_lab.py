@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import pytest
 
-from dmaproof.errors import UsageError
-from dmaproof.guest import kernel, program
 from tests.run.conftest import Finished, RunSuites
+from tests.support.lab import supplied
 
 CASE = ("suites/iommu/test_p2pdma.py", "--rig=lab:nvme-cmb-switch", "-k", "nvme1-nvme0")
 
 
 @pytest.fixture(autouse=True)
 def lab() -> None:
-    """What provisions a lab is there, or the test is skipped with the command that brings it."""
-    try:
-        kernel.choose("own", "x86_64")
-        program.choose(program.AUTO, "x86_64")
-    except UsageError as error:
-        pytest.skip(str(error))
-    pytest.importorskip("virtme_ng", reason="virtme-ng is not installed")
+    supplied()
 
 
 def test_calls_that_claimed_success_are_told_with_the_refusal(run_suites: RunSuites) -> None:
