@@ -7,7 +7,6 @@ kernel (PR_SET_PDEATHSIG, prctl(2)), and because its standard input ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -23,7 +22,8 @@ from typing import Any
 
 import pynvml
 
-_PR_SET_PDEATHSIG = 1
+from dmaproof.parent import die_with_parent
+
 _KILL_S = 2.0
 _LONGEST_LINE_NBYTES = 1 << 24
 
@@ -133,7 +133,7 @@ def serve(
 ) -> None:
     """Run ``work(say)`` in the child, with ``say`` leading to the parent, until it returns or the parent is gone.
     ``asked`` is called, in a thread of its own, when the parent asks (Child.ask)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     with open(os.devnull, "wb") as devnull:  # noqa: PTH123 - libraries may print what is no word of ours
         os.dup2(devnull.fileno(), 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import os
 import select
 import shutil
@@ -31,14 +30,13 @@ from dmaproof.guest.said import Log, Machine
 from dmaproof.node.channel import Channel, ChannelClosed
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.remote import GONE
+from dmaproof.parent import die_with_parent
 from dmaproof.rig.unpack import unpack
 
 READY = "ready"
 _SAID: TypeAdapter[Machine | Log] = TypeAdapter(Annotated[Machine | Log, Field(discriminator="kind")])
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _BESIDE = Path(f".{ROOT}")
 _STEP_S, _KILL_S, _REAP_S = 0.02, 5.0, 1.0
-_libc = ctypes.CDLL(None)
 
 
 def main(folder: Path, deadline: Deadline, command: Sequence[str]) -> None:
@@ -95,7 +93,7 @@ def _qemu(command: Sequence[str]) -> Iterator[_Qemu]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread
         )
     try:
         yield qemu

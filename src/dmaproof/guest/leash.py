@@ -6,7 +6,6 @@ has the command in a group of its own and the asker's pipe as its standard input
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -14,8 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-_libc = ctypes.CDLL(None)
+from dmaproof.parent import die_with_parent
 
 
 def main(command: Sequence[str], inherited: Sequence[int]) -> int:
@@ -28,7 +26,7 @@ def main(command: Sequence[str], inherited: Sequence[int]) -> int:
         stdin=subprocess.DEVNULL,
         pass_fds=inherited,
         start_new_session=True,
-        preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread
     )
     pidfd = os.pidfd_open(child.pid)
     try:

@@ -11,7 +11,6 @@ get stuck), so the function opens what it reads.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import select
@@ -23,10 +22,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from dmaproof.node.deadline import Deadline
+from dmaproof.parent import die_with_parent
 
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KILL_S = 0.1
-_libc = ctypes.CDLL(None)
 _left_behind: list[int] = []
 
 
@@ -83,7 +81,7 @@ def _be_the_copy(function: Callable[[], str], result: int) -> NoReturn:
     code = 1
     try:
         gc.disable()  # nothing of the harness may be finalised twice
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         _close_all_but(result)

@@ -24,10 +24,10 @@ from dmaproof import progress
 from dmaproof.node import channel
 from dmaproof.node.messages import CALL, Call, Note, Noted, Raised, Ready, Returned, checked_result, encode, resolve
 from dmaproof.node.messages import typed_arguments as typed
+from dmaproof.parent import die_with_parent
 
 STACKS_SIGNAL = signal.SIGUSR1
 STACKS_WITHOUT_GIL_SIGNAL = signal.SIGUSR2
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PR_SET_PTRACER = 0x59616D61
 
 
@@ -92,10 +92,9 @@ def perform(call: Call) -> Returned | Raised:
 
 def die_with_harness() -> None:
     """Be killed when the harness is. The moment before this call is covered by the end of the socket's stream."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     # Under Yama only ancestors may look; the ladder looks from a sibling (dmaproof.node.isolated). Unknown elsewhere.
-    prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1))
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1))
 
 
 def answer_stack_requests(stacks: Path) -> None:
