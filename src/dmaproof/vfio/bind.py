@@ -15,7 +15,7 @@ from dmaproof import bdf as addresses
 from dmaproof.errors import DmaproofError, Unsupported
 from dmaproof.vfio import journal, restore
 from dmaproof.vfio.functions import look
-from dmaproof.vfio.journal import FOLDER, Binding, Journal, Setting
+from dmaproof.vfio.journal import FOLDER, Binding, Journal, Raised, Setting
 from dmaproof.vfio.plan import NOTHING, VFIO_PCI, Permission, Plan, plan
 from dmaproof.vfio.sysfs import PCI, driver_of, write
 
@@ -73,6 +73,17 @@ def changed(ours: Journal, path: Path, value: str) -> None:
     """Write ``value`` into the file ``path``, which gets its old content back with the journal's other entries."""
     ours.write(Setting(str(path), path.read_text(encoding="utf-8").strip(), value))
     write(path, value)
+
+
+def raised(ours: Journal, path: Path, value: int) -> int:
+    """Have the number in the file ``path`` at least ``value``, until the journal's entries are put back; what it is
+    then, which may be less."""
+    was = int(path.read_text(encoding="ascii"))
+    if was >= value:
+        return was
+    ours.write(Raised(str(path), was, value))
+    write(path, f"{value}\n")
+    return int(path.read_text(encoding="ascii"))
 
 
 def _bind(binding: Binding) -> None:

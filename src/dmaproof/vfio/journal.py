@@ -43,8 +43,22 @@ class Setting:
     ours: str
 
 
-Entry = Binding | Setting
-_KINDS: dict[str, type[Binding] | type[Setting]] = {"binding": Binding, "setting": Setting}
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A file whose number was ``was`` and was asked to become ``asked``: a kernel that has not as much goes part of the
+    way, and so does one whose writer is killed meanwhile."""
+
+    path: str
+    was: int
+    asked: int
+
+
+Entry = Binding | Setting | Raised
+_KINDS: dict[str, type[Binding] | type[Setting] | type[Raised]] = {
+    "binding": Binding,
+    "setting": Setting,
+    "raised": Raised,
+}
 
 
 class Journal:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dmaproof.errors import DmaproofError
 from dmaproof.vfio import journal
-from dmaproof.vfio.journal import FOLDER, Binding, Entry
+from dmaproof.vfio.journal import FOLDER, Binding, Entry, Raised
 from dmaproof.vfio.sysfs import PCI, driver_of, override_of, wait_until_closed, write
 
 _PATIENCE_S = 10.0
@@ -19,8 +19,16 @@ def put_back(entry: Entry) -> None:
     """Undo one change; done already, it does nothing. Raises DmaproofError where the kernel refuses or waits."""
     if isinstance(entry, Binding):
         _unbind(entry)
+    elif isinstance(entry, Raised):
+        _lower(entry)
     elif Path(entry.path).exists() and Path(entry.path).read_text(encoding="utf-8").strip() == entry.ours:
         write(Path(entry.path), entry.was)
+
+
+def _lower(entry: Raised) -> None:
+    path = Path(entry.path)
+    if path.exists() and entry.was < int(path.read_text(encoding="ascii")) <= entry.asked:
+        write(path, f"{entry.was}\n")
 
 
 def _unbind(entry: Binding) -> None:
@@ -53,7 +61,13 @@ def replay(folder: Path = FOLDER) -> tuple[Entry, ...]:
 
     Raises DmaproofError naming what could not be put back; its journal stays for the next attempt.
     """
-    with journal.alone(folder), journal.found(folder) as kept:
+    with journal.alone(folder):
+        return replay_alone(folder)
+
+
+def replay_alone(folder: Path) -> tuple[Entry, ...]:
+    """As ``replay``, for who is alone already (dmaproof.vfio.journal.alone)."""
+    with journal.found(folder) as kept:
         dead = [one for one in kept if not one.alive]
         failed: dict[Entry, str] = {}
         for one in dead:
