@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from dmaproof.errors import UsageError
 from dmaproof.vfio.functions import Function, look
-from dmaproof.vfio.journal import Binding
-from dmaproof.vfio.plan import Permission, plan
+from dmaproof.vfio.journal import Binding, Raised, Setting
+from dmaproof.vfio.plan import Permission, plan, put_back
 
 GPU, AUDIO, DISK, PORT = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0", "0000:00:01.0"
 
@@ -41,22 +42,25 @@ def test_others_in_use_in_the_group_are_refused_unless_allowed() -> None:
     refused = plan(known, [GPU])
     assert refused.bind == ()
     assert refused.refusals[0].startswith(f"{AUDIO} shares IOMMU group 7 and is in use by snd_hda_intel: ")
+    assert 'may = ["group"] in the guest table of the rig' in refused.refusals[0]
     assert refused.text == "\n".join(refused.refusals)
     assert [one.bdf for one in plan(known, [GPU], may=Permission(group=True)).bind] == [GPU, AUDIO]
     assert [one.bdf for one in plan(known, [GPU, AUDIO]).bind] == [GPU, AUDIO]
 
 
 @pytest.mark.parametrize(
-    ("function", "may", "words"),
+    ("function", "may", "words", "way_out"),
     [
-        (Function(bdf=GPU, boot_display=True), Permission(boot_display=True), "the display this machine booted with"),
-        (Function(bdf=GPU, holds=("/", "swap")), Permission(disk=True), "the disk under /, swap"),
+        (Function(bdf=GPU, boot_display=True), Permission(boot_display=True), "display this machine", "boot-display"),
+        (Function(bdf=GPU, holds=("/", "swap")), Permission(disk=True), "the disk under /, swap", "disk"),
     ],
 )
-def test_what_the_machine_needs_is_refused_unless_allowed(function: Function, may: Permission, words: str) -> None:
+def test_what_the_machine_needs_is_refused_unless_allowed(
+    function: Function, may: Permission, words: str, way_out: str
+) -> None:
     (refusal,) = plan(facts(function), [GPU]).refusals
     assert words in refusal
-    assert "allow taking" in refusal
+    assert f'may = ["{way_out}"] in the guest table of the rig' in refusal
     assert plan(facts(function), [GPU], may=may).refusals == ()
 
 
@@ -74,6 +78,40 @@ def test_what_is_already_vfios_stays_so_and_what_another_run_holds_is_refused() 
 
 def test_a_bridge_is_refused() -> None:
     assert "is a bridge" in plan(facts(Function(bdf=PORT, bridge=True)), [PORT]).refusals[0]
+
+
+LEFT = Binding(DISK, "nvme", None, "vfio-pci")
+
+
+@pytest.mark.parametrize(
+    ("driver", "override", "will_be"),
+    [
+        ("nvme", None, ("nvme", None)),  # killed before anything was done
+        ("nvme", "vfio-pci", ("nvme", None)),
+        (None, "vfio-pci", ("nvme", None)),
+        ("vfio-pci", "vfio-pci", ("nvme", None)),
+        (None, None, ("nvme", None)),  # killed in the midst of giving it back
+        ("uio", "uio", ("uio", "uio")),  # an administrator's
+        ("vfio-pci", None, ("vfio-pci", None)),
+    ],
+)
+def test_what_a_crash_left_is_planned_for_as_it_will_be(
+    driver: str | None, override: str | None, will_be: tuple[str | None, str | None]
+) -> None:
+    found = facts(Function(bdf=DISK, driver=driver, override=override), Function(bdf=GPU, driver="nvidia"))
+    facts_then = put_back(found, [LEFT, Binding(AUDIO, "snd_hda_intel", None, "vfio-pci"), Setting("/a", "1", "2")])
+    assert (facts_then[DISK].driver, facts_then[DISK].override) == will_be
+    assert facts_then[GPU] == found[GPU]
+    assert {*facts_then} == {DISK, GPU}
+
+
+def test_a_dry_run_tells_what_is_put_back_first() -> None:
+    made = replace(plan(facts(Function(bdf=DISK, driver="nvme")), [DISK]), first=(LEFT, Raised("/nr", 3, 8)))
+    assert made.text.splitlines() == [
+        f"{DISK}: vfio-pci -> nvme, put back first: a run that was killed has left it so",
+        "/nr: -> 3, put back first: a run that was killed has left it so",
+        f"{DISK}: nvme -> vfio-pci",
+    ]
 
 
 functions_of_three_groups = st.lists(

@@ -63,7 +63,7 @@ class _Kept:
             self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
         try:
             if machine.functions:  # else nothing of VFIO is needed
-                self._undo.enter_context(bound(machine.functions))
+                self._undo.enter_context(bound(machine.functions, may=machine.may))
             self.qemu = start_qemu(machine, self.folder)
             self._undo.callback(_kill, self.qemu)
         except BaseException:

@@ -11,6 +11,7 @@ from dmaproof.errors import DmaproofError
 from dmaproof.guest import port
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, TRACE
 from dmaproof.parent import die_with_parent
+from dmaproof.vfio.plan import NOTHING, Permission
 
 EVENTS = ("vfio_device_*", "vfio_listener_*", "vfio_region_*", "vfio_msix_*", "iommufd_*", "pci_update_mappings_*")
 """What QEMU is asked to trace (dmaproof.guest.audit.trace). A pattern that a QEMU has no event for is no error."""
@@ -25,7 +26,7 @@ QMP = "qmp.sock"
 class Machine:
     """What to start: ``command`` is QEMU's, complete but for accelerator, processor and agent ports. ``bridged``: the
     guest's ports are to be joined to ports of the same name that this system has itself. ``folder`` is where QEMU is to
-    work (nothing: a new one)."""
+    work (nothing: a new one). ``may``: what may be taken for ``functions`` although that system seems to need it."""
 
     command: tuple[str, ...]
     functions: tuple[str, ...]
@@ -33,6 +34,7 @@ class Machine:
     cpu: str
     bridged: bool
     folder: str
+    may: Permission = NOTHING
 
 
 def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:

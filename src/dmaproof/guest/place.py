@@ -19,6 +19,7 @@ from dmaproof.rig.guests import assigned
 from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
+from dmaproof.vfio.plan import Permission
 
 _INITRD = "initrd"
 _CPU, _CPU_IN_A_LAB = "host", "host,tsc-deadline=off"
@@ -89,7 +90,13 @@ def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
         cpu=_cpu(node, host, accelerated),
         bridged=host.agent is not None,
         folder="" if host.agent is not None else str(place.folder),
+        may=_permission(node),
     )
+
+
+def _permission(node: RigNode) -> Permission:
+    words = node.guest.may if node.guest is not None else ()
+    return Permission(**{word.replace("-", "_"): True for word in words})
 
 
 def _cpu(node: RigNode, host: Node, accelerated: bool) -> str:

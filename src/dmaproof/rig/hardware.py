@@ -164,10 +164,13 @@ class Guest(Model):
 
     A function of the guest is the one that is called the same on ``on``; its addresses here are those that the guest
     sees. ``no_mmap`` names functions whose BARs are left out of stage 2 on purpose (x-no-mmap of QEMU's vfio-pci: each
-    access is trapped). ``arguments`` are QEMU's, put behind those that the rest stands for.
+    access is trapped). ``may`` is what is taken for it although the machine seems to need it: other functions in use
+    that share an IOMMU group with one of its, the display the machine booted with, a disk in use. ``arguments`` are
+    QEMU's, put behind those that the rest stands for.
     """
 
     on: Word
     backend: Literal["type1", "iommufd"] = "type1"
     no_mmap: tuple[Word, ...] = ()
+    may: tuple[Literal["group", "boot-display", "disk"], ...] = ()
     arguments: tuple[str, ...] = ()

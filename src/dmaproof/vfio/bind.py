@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dmaproof import bdf as addresses
@@ -16,7 +17,7 @@ from dmaproof.errors import DmaproofError, Unsupported
 from dmaproof.vfio import journal, restore
 from dmaproof.vfio.functions import look
 from dmaproof.vfio.journal import FOLDER, Binding, Journal, Raised, Setting
-from dmaproof.vfio.plan import NOTHING, VFIO_PCI, Permission, Plan, plan
+from dmaproof.vfio.plan import NOTHING, VFIO_PCI, Permission, Plan, plan, put_back
 from dmaproof.vfio.sysfs import PCI, driver_of, write
 
 _MODPROBE_S = 30.0
@@ -27,7 +28,9 @@ def planned(bdfs: Sequence[str], *, may: Permission = NOTHING, driver: str = VFI
     wanted = [addresses.parse(one) for one in bdfs]
     with journal.found(folder) as kept:
         held = {entry.bdf for one in kept if one.alive for entry in one.entries if isinstance(entry, Binding)}
-    return plan(look(wanted), wanted, may=may, held=held, driver=driver)
+        left = tuple(entry for one in kept if not one.alive for entry in reversed(one.entries))
+    made = plan(put_back(look(wanted), left), wanted, may=may, held=held, driver=driver)
+    return replace(made, first=left)
 
 
 @contextmanager
@@ -39,10 +42,10 @@ def bound(
     Inside, changes of one's own may be put into the journal that is given (``changed``). Raises DmaproofError naming
     what is refused and why, before anything is changed; Unsupported where the kernel has no such driver.
     """
-    restore.replay(folder)
     _load(driver)
     with kept_journal(folder) as ours:
         with journal.alone(folder):  # two that plan at once must not both find a function free
+            restore.replay_alone(folder)
             chosen = planned(bdfs, may=may, driver=driver, folder=folder)
             if chosen.refusals:
                 raise DmaproofError(f"cannot bind to {driver}: {'; '.join(chosen.refusals)}")
@@ -96,10 +99,19 @@ def _bind(binding: Binding) -> None:
         raise DmaproofError(f"{binding.ours} did not take {binding.bdf}: the kernel log says why (no IOMMU group?)")
 
 
+def loadable(driver: str = VFIO_PCI) -> bool:
+    """Whether the kernel has ``driver``, or has it as a module."""
+    return (PCI / "drivers" / driver).exists() or _modprobe("--dry-run", driver)
+
+
 def _load(driver: str) -> None:
-    if (PCI / "drivers" / driver).exists():
-        return
+    if not (PCI / "drivers" / driver).exists() and not _modprobe(driver):
+        raise Unsupported(f"this kernel has no driver {driver}, and it cannot be loaded as a module")
+
+
+def _modprobe(*words: str) -> bool:
     try:
-        subprocess.run(["modprobe", driver], capture_output=True, timeout=_MODPROBE_S, check=True)
+        subprocess.run(["modprobe", *words], capture_output=True, timeout=_MODPROBE_S, check=True)
     except (OSError, subprocess.SubprocessError):
-        raise Unsupported(f"this kernel has no driver {driver}, and it cannot be loaded as a module") from None
+        return False
+    return True

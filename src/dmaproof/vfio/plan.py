@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmaproof.vfio.functions import Function
-from dmaproof.vfio.journal import Binding
+from dmaproof.vfio.journal import Binding, Entry
 
 VFIO_PCI = "vfio-pci"
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What may be taken although the machine seems to need it."""
+    """What may be taken although the machine seems to need it. A rig says so of a guest by the names of these fields,
+    with dashes: ``may = ["boot-display"]``."""
 
     group: bool = False
     """Functions in use that share an IOMMU group with those asked for."""
@@ -27,21 +28,43 @@ NOTHING = Permission()
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``bind``: what will be done, in this order; ``kept``: functions that are VFIO's already and will stay so.
-    With ``refusals`` nothing is done."""
+    With ``refusals`` nothing of it is done. ``first``: what a crashed run left, which is put back before all else."""
 
     bind: tuple[Binding, ...]
     kept: tuple[str, ...]
     refusals: tuple[str, ...]
+    first: tuple[Entry, ...] = ()
 
     @property
     def text(self) -> str:
-        """For a dry run: one line a function, then the refusals."""
+        """For a dry run: what is put back first, one line a function, then the refusals."""
+        first = [f"{_undone(entry)}, put back first: a run that was killed has left it so" for entry in self.first]
         taken = [
             f"{one.bdf}: {one.driver or 'no driver'} -> {one.ours}"
             + (f" (driver_override {one.override!r} comes back afterwards)" if one.override else "")
             for one in self.bind
         ]
-        return "\n".join((*taken, *(f"{bdf}: stays with VFIO" for bdf in self.kept), *self.refusals))
+        return "\n".join((*first, *taken, *(f"{bdf}: stays with VFIO" for bdf in self.kept), *self.refusals))
+
+
+def _undone(entry: Entry) -> str:
+    if isinstance(entry, Binding):
+        return f"{entry.bdf}: {entry.ours} -> {entry.driver or 'no driver'}"
+    return f"{entry.path}: -> {entry.was}"
+
+
+def put_back(functions: Mapping[str, Function], entries: Iterable[Entry]) -> dict[str, Function]:
+    """The facts ``functions`` as they will be once a crashed run's ``entries`` are put back (dmaproof.vfio.restore):
+    a function that is not as that run left it stays as it is."""
+    facts = dict(functions)
+    for entry in entries:
+        one = facts.get(entry.bdf) if isinstance(entry, Binding) else None
+        if isinstance(entry, Binding) and one is not None:
+            overridden = one.override == entry.ours
+            driver = None if overridden and one.driver == entry.ours else one.driver
+            override = entry.override if overridden else one.override
+            facts[one.bdf] = replace(one, driver=driver or entry.driver, override=override)
+    return facts
 
 
 def plan(
@@ -79,9 +102,14 @@ def _refusals(one: Function, asked: bool, may: Permission, held: Collection[str]
     if not asked and one.driver not in (None, driver) and not may.group:
         yield (
             f"{one.bdf} shares IOMMU group {one.group} and is in use by {one.driver}: "
-            "unbind it first, or allow taking the whole group"
+            f"unbind it first, or take the whole group by {_allowing('group')}"
         )
     if one.boot_display and not may.boot_display:
-        yield f"{one.bdf} is the display this machine booted with: allow taking the boot display if you mean it"
+        yield f"{one.bdf} is the display this machine booted with: take it all the same by {_allowing('boot-display')}"
     if one.holds and not may.disk:
-        yield f"{one.bdf} is the disk under {', '.join(one.holds)}: unmount it, or allow taking a disk in use"
+        under = ", ".join(one.holds)
+        yield f"{one.bdf} is the disk under {under}: unmount it, or take it all the same by {_allowing('disk')}"
+
+
+def _allowing(word: str) -> str:
+    return f'may = ["{word}"] in the guest table of the rig'
