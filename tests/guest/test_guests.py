@@ -70,14 +70,30 @@ def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Pat
     assert not running(tmp_path)
 
 
-def test_of_a_guest_that_is_gone_it_is_said_what_became_of_it(tmp_path: Path) -> None:
+PYTHON = "/usr/bin/python3"
+OOM = "open('/proc/sys/vm/panic_on_oom', 'w').write('2'); kept = [b'x' * (1 << 20) for _ in range(9999)]"
+
+
+@pytest.mark.parametrize(
+    ("doing", "how", "told"),
+    [
+        ("import ctypes; ctypes.CDLL(None).reboot(0x01234567)", "rebooted", "one rebooted; "),
+        ("import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)", "was shut down", "one was shut down; "),
+        (OOM, "panicked", "Kernel panic - not syncing: Out of memory"),
+        ("", "was killed", "QEMU of one was killed (status -9); "),
+    ],
+    ids=["reboot", "poweroff", "panic", "SIGKILL of QEMU"],
+)  # the numbers: LINUX_REBOOT_CMD_RESTART and _POWER_OFF, include/uapi/linux/reboot.h
+def test_of_a_guest_that_is_gone_it_is_said_what_became_of_it(tmp_path: Path, doing: str, how: str, told: str) -> None:
     rig = load.parse(RIG % "own", "mine.toml")
     with (
         prepared(rig, ["one"], tmp_path / "work") as places,
         guests.provision(rig, places["one"], Node("host"), "ours", tmp_path) as guest,
     ):
-        assert guest.fate().startswith("QEMU of one runs; ")
-        os.kill(int(running(tmp_path).split()[0]), signal.SIGKILL)
+        assert guest.fate().how == "runs"
+        if not doing:
+            os.kill(int(running(tmp_path).split()[0]), signal.SIGKILL)
         with RemoteWorker(guest.node, tmp_path, run_id="ours") as worker, pytest.raises(NodeLost):
-            worker.run(shell.run, deadline=Deadline.after(5), argv=["/usr/bin/python3", "-V"], folder="/")
-        assert guest.fate().startswith("QEMU of one has ended (status -9)")
+            worker.run(shell.run, deadline=Deadline.after(60), argv=[PYTHON, "-c", doing], folder="/")
+        assert guest.fate().how == how
+        assert told in guest.fate().text

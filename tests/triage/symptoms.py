@@ -264,6 +264,10 @@ def innocent(n: int) -> list[Evidence]:
     return [xid(GPUS[n], text), removal(n, 13)]
 
 
+def ended(n: int) -> list[Evidence]:
+    return [observed("node-lost"), observed("node-lost", how="rebooted")]
+
+
 SYMPTOMS: dict[str, Symptom] = {
     "iommu-blocks-p2p-mailbox": Symptom(mailbox, hangs=True),
     "iommu-blocks-peer-bar": Symptom(peer_bar),
@@ -290,6 +294,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "pcie-aer-storm": Symptom(marginal_link),
     "dpc-containment": Symptom(containment),
     "gpu-recovery-required": Symptom(wants_reset),
+    "node-lost": Symptom(ended),
     "application-fault": Symptom(wild_pointer),
     "bystander": Symptom(innocent),
 }

@@ -22,6 +22,7 @@ from dmaproof.guest.audit import bars
 from dmaproof.guest.audit.audit import Asked, audit
 from dmaproof.guest.audit.finding import Audit
 from dmaproof.guest.audit.trace import of_chunks
+from dmaproof.guest.fate import Fate, fate
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
@@ -50,12 +51,9 @@ class Guest:
     assigned: Mapping[str, str]
     _keeper: Worker | RemoteWorker
 
-    def fate(self) -> str:
-        """What has become of it, by what its QEMU and its console said last. Raises DmaproofError where nobody answers
-        any more."""
-        state = self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S))
-        how = "runs" if state.status is None else f"has ended (status {state.status})"
-        return f"QEMU of {self.node.name} {how}{state.last_words}"
+    def fate(self) -> Fate:
+        """What has become of it. Raises DmaproofError where nobody answers any more."""
+        return fate(self.node.name, self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S)))
 
     def audit(self) -> Audit:
         """What stage 2 holds of its device memory now, by QEMU's trace, against where QEMU says that the guest has
@@ -90,7 +88,8 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
                 stack.callback(hang_up, agent)
                 line(agent, 0)
             made = machine(rig, place, host, accelerated)
-            worker.run(hosting.start, deadline=Deadline.after(_START_S * scale), machine=made)
+            start_s = scale * (_START_S + made.answers_in_s)
+            worker.run(hosting.start, deadline=Deadline.after(start_s), machine=made)
             stack.callback(_end, worker, keep / place.node.name, scale)
             try:
                 ready()

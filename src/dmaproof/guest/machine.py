@@ -9,12 +9,12 @@ from pathlib import Path
 
 from dmaproof.errors import DmaproofError
 from dmaproof.guest import port
+from dmaproof.guest.events import MAPS, SHUTDOWN
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, TRACE
+from dmaproof.guest.memory import Pages
 from dmaproof.parent import die_with_parent
 from dmaproof.vfio.plan import NOTHING, Permission
 
-EVENTS = ("vfio_device_*", "vfio_listener_*", "vfio_region_*", "vfio_msix_*", "iommufd_*", "pci_update_mappings_*")
-"""What QEMU is asked to trace (dmaproof.guest.audit.trace). A pattern that a QEMU has no event for is no error."""
 _BY_IO_PORTS = ",modern-pio-notify=on"
 """Virtio that is rung by I/O ports. A ring by MMIO has to be emulated, and QEMU's own SVM leaves the type of a guest's
 last exception in EXITINTINFO (handle_even_inj, target/i386/tcg), by which KVM takes the ring for one in the midst of an
@@ -26,7 +26,8 @@ QMP = "qmp.sock"
 class Machine:
     """What to start: ``command`` is QEMU's, complete but for accelerator, processor and agent ports. ``bridged``: the
     guest's ports are to be joined to ports of the same name that this system has itself. ``folder`` is where QEMU is to
-    work (nothing: a new one). ``may``: what may be taken for ``functions`` although that system seems to need it."""
+    work (nothing: a new one). ``may``: what may be taken for ``functions`` although that system seems to need it. ``pages`` are the huge
+    pages that its memory takes, ``numa_node`` is where its processors are; QEMU answers within ``answers_in_s`` seconds."""
 
     command: tuple[str, ...]
     functions: tuple[str, ...]
@@ -35,13 +36,16 @@ class Machine:
     bridged: bool
     folder: str
     may: Permission = NOTHING
+    pages: Pages | None = None
+    numa_node: int | None = None
+    answers_in_s: float = 20.0
 
 
 def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
     """QEMU in ``folder``, a child of this process that does not outlive it. Raises DmaproofError where this system has
     not the ports that ``machine``'s are to be joined to."""
     (folder / AGENT).mkdir(exist_ok=True)
-    (folder / "events").write_text("".join(f"{one}\n" for one in EVENTS), encoding="utf-8")
+    (folder / "events").write_text("".join(f"{one}\n" for one in (*MAPS, SHUTDOWN)), encoding="utf-8")
     command = [
         *machine.command,
         *("-accel", "kvm" if machine.accelerated else "tcg", "-cpu", machine.cpu),

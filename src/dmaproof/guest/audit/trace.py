@@ -12,6 +12,7 @@ from dmaproof.errors import UsageError
 from dmaproof.guest.audit.acts import Match
 from dmaproof.guest.audit.forms import BEGINNINGS, FORMS, OF_NO_MATTER, REFUSED, Form
 from dmaproof.guest.audit.state import State
+from dmaproof.guest.events import MAPS
 
 _LONGEST_LINE = 1 << 16
 _BY_NAME = {name.encode(): form for name, form in FORMS.items()}
@@ -21,10 +22,7 @@ _ANY = re.compile(
 )
 _OTHERS = (b"vfio_", b"iommufd_", b"pci_")  # every event has one of these; a line of such an event holds no other
 _SETUP = "vfio_region_setup"
-WHAT_TO_TRACE = (
-    "-trace 'vfio_device_*' -trace 'vfio_listener_*' -trace 'vfio_region_*' -trace 'vfio_msix_*' -trace 'iommufd_*' "
-    "-trace 'pci_update_mappings_*' 2> FILE"
-)
+WHAT_TO_TRACE = " ".join([*(f"-trace '{one}'" for one in MAPS), "2> FILE"])
 
 
 @dataclass(slots=True)

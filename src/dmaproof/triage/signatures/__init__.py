@@ -23,6 +23,7 @@ from dmaproof.triage.signatures import (
     hmm_shared_atomics,
     iommu_blocks_p2p_mailbox,
     iommu_blocks_peer_bar,
+    node_lost,
     nvlink_degraded,
     nvlink_fatal,
     p2p_slower_than_host,
@@ -63,6 +64,7 @@ SIGNATURES: tuple[Signature, ...] = (
     uvm_thrashing.SIGNATURE,
     p2p_slower_than_host.SIGNATURE,
     gpu_recovery_required.SIGNATURE,
+    node_lost.SIGNATURE,
     application_fault.SIGNATURE,
     bystander.SIGNATURE,
 )
