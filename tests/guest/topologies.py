@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dmaproof.guest.topology import arguments, kernel_parameters
-from dmaproof.rig import load
+from dmaproof.rig import guests, load
 
 FILE = Path(__file__).with_name("topologies.txt")
 
@@ -25,8 +25,7 @@ def text() -> str:
 def _section(word: str) -> Iterator[str]:
     rig = load.load(word)
     for node in rig.nodes:
-        host = rig.node[node.guest.on].endpoint if node.guest is not None else {}
-        said = arguments(node, {name: one.bdf for name, one in host.items()})
+        said = arguments(node, guests.lent(rig, node))
         yield f"[{word}]" if node.guest is None else f"[{word} {node.name}]"
         yield from (f"{option} {value}" for option, value in zip(said[::2], said[1::2], strict=True))
         yield f"kernel {' '.join(kernel_parameters(node))}".rstrip()

@@ -11,20 +11,22 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dmaproof.errors import DmaproofError
-from dmaproof.guest import accel
+from dmaproof.guest import accel, hugepages, numa
 from dmaproof.guest.console import last_words
 from dmaproof.guest.folder import CONSOLE, QEMU_LOG, TRACE
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import QMP, Machine, start_qemu
 from dmaproof.guest.program import Program
 from dmaproof.guest.qmp import Monitor
-from dmaproof.vfio.bind import bound
+from dmaproof.vfio.bind import bound, kept_journal
+from dmaproof.vfio.journal import Journal
+from dmaproof.vfio.restore import replay
 
 _QMP_S, _QUIT_S, _KILL_S, _STEP_S = 20.0, 5.0, 5.0, 0.05
 _TEXT_NBYTES = 16 << 20
@@ -62,9 +64,12 @@ class _Kept:
             self.folder = Path(tempfile.mkdtemp(prefix="dmaproof-guest-"))
             self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
         try:
-            if machine.functions:  # else nothing of VFIO is needed
-                self._undo.enter_context(bound(machine.functions, may=machine.may))
-            self.qemu = start_qemu(machine, self.folder)
+            if machine.functions or machine.pages is not None:  # else nothing here is changed
+                ours = self._undo.enter_context(_changes(machine))
+                if machine.pages is not None:
+                    hugepages.reserve(ours, machine.pages)
+            with numa.on(machine.numa_node):
+                self.qemu = start_qemu(machine, self.folder)
             self._undo.callback(_kill, self.qemu)
         except BaseException:
             self._undo.close()
@@ -89,6 +94,13 @@ class _Kept:
         return said
 
 
+def _changes(machine: Machine) -> AbstractContextManager[Journal]:
+    if machine.functions:
+        return bound(machine.functions, may=machine.may)
+    replay()
+    return kept_journal()
+
+
 _kept: list[_Kept] = []
 
 
@@ -103,7 +115,7 @@ def start(machine: Machine) -> State:
     if _kept:
         raise DmaproofError("this process keeps a guest already")
     _kept.append(kept := _Kept(machine))
-    if not _answers(kept):
+    if not _answers(kept, machine.answers_in_s):
         words = last_words(kept.folder)
         _kept.clear()
         kept.end()
@@ -128,8 +140,8 @@ def stop() -> End:
     return _kept.pop().end()
 
 
-def _answers(kept: _Kept) -> bool:
-    until = time.monotonic() + _QMP_S
+def _answers(kept: _Kept, within_s: float) -> bool:
+    until = time.monotonic() + within_s
     while kept.qemu.poll() is None and time.monotonic() < until:
         if (kept.folder / QMP).exists() and kept.pci():
             return True

@@ -26,8 +26,9 @@ QMP = "qmp.sock"
 class Machine:
     """What to start: ``command`` is QEMU's, complete but for accelerator, processor and agent ports. ``bridged``: the
     guest's ports are to be joined to ports of the same name that this system has itself. ``folder`` is where QEMU is to
-    work (nothing: a new one). ``may``: what may be taken for ``functions`` although that system seems to need it. ``pages`` are the huge
-    pages that its memory takes, ``numa_node`` is where its processors are; QEMU answers within ``answers_in_s`` seconds."""
+    work (nothing: a new one). ``may``: what may be taken for ``functions`` although that system seems to need it.
+    ``pages`` are the huge pages that its memory takes, ``numa_node`` is where its processors are; QEMU answers within
+    ``answers_in_s`` seconds."""
 
     command: tuple[str, ...]
     functions: tuple[str, ...]

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmaproof.guest import initramfs, kernel, program, userland
+from dmaproof.guest import initramfs, kernel, memory, program, userland
 from dmaproof.guest.boot_initramfs import PARAMETERS
 from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
@@ -15,13 +15,15 @@ from dmaproof.guest.machine import Machine
 from dmaproof.guest.program import Program
 from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.node.node import Node
-from dmaproof.rig.guests import assigned
+from dmaproof.rig.guests import lent
 from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 from dmaproof.vfio.plan import Permission
 
 _INITRD = "initrd"
+_ANSWERS_S, _PINNED_A_SECOND_NBYTES = 20.0, 1e9
+"""QEMU answers once memory is pinned, and filled where it is of huge pages: several GB/s on a machine that is idle."""
 _CPU, _CPU_IN_A_LAB = "host", "host,tsc-deadline=off"
 """On a processor whose SVM QEMU emulates, a guest's TSC deadline timer never fires: it sleeps, and does not wake."""
 _CPU_EMULATED = "max,la57=off"
@@ -56,9 +58,8 @@ def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[s
 
 def _prepare(rig: Rig, node: RigNode, workdir: Path, stack: ExitStack) -> Place:
     qemu = node.qemu or Qemu()
-    functions = {one.name: bdf for one, bdf in assigned(rig, node)}
     image = kernel.choose(qemu.kernel, qemu.arch)
-    by = program.choose(qemu.program, qemu.arch, needed(arguments(node, functions)))
+    by = program.choose(qemu.program, qemu.arch, needed(arguments(node, lent(rig, node))))
     initrd = workdir / f"{_INITRD}-{image.release}"
     if not initrd.exists():
         stack.callback(_remove, initrd)
@@ -74,7 +75,7 @@ def _remove(initrd: Path) -> None:
 
 def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
     """What the worker starts: all but what only the other node knows."""
-    node, functions = place.node, {one.name: bdf for one, bdf in assigned(rig, place.node)}
+    node, functions = place.node, lent(rig, place.node)
     emulated = () if accelerated else ("no_timer_check",)
     parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
     return Machine(
@@ -85,12 +86,15 @@ def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
             *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
             *(node.guest.arguments if node.guest is not None else ()),
         ),
-        functions=tuple(functions.values()),
+        functions=tuple(one.bdf for one in functions.values()),
         accelerated=accelerated,
         cpu=_cpu(node, host, accelerated),
         bridged=host.agent is not None,
         folder="" if host.agent is not None else str(place.folder),
         may=_permission(node),
+        pages=memory.pages(node),
+        numa_node=node.guest.numa_node if node.guest is not None else None,
+        answers_in_s=_ANSWERS_S + (node.qemu or Qemu()).memory_nbytes / _PINNED_A_SECOND_NBYTES,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from dmaproof.rig.hardware import Endpoint, Guest, Qemu, Switch
+from dmaproof.guest import memory, window
+from dmaproof.rig.hardware import Endpoint, Function, Gpu, Guest, Qemu, Switch
 from dmaproof.rig.lab import LAST_DEVICE, MIB, RootPort, device_of, root_bus_of, root_ports
 from dmaproof.rig.model import Node
 
@@ -40,13 +41,13 @@ _PARAMETERS: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def arguments(node: Node, assigned: Mapping[str, str] = MappingProxyType({})) -> tuple[str, ...]:
-    """QEMU's options for the machine, its memory, IOMMU, ports, switches and endpoints; the rest is the caller's.
+def arguments(node: Node, lent: Mapping[str, Function] = MappingProxyType({})) -> tuple[str, ...]:
+    """QEMU's options for the machine, its memory, IOMMU, ports, switches and functions; the rest is the caller's.
 
-    A port's id is ``port-00-10.0``, a switch's ``switch-NAME``, an endpoint's ``endpoint-NAME``. ``assigned`` are the
-    addresses that a guest's endpoints have on the node that it is made on, by name: they are given to it by VFIO.
+    A port's id is ``port-00-10.0``, a switch's ``switch-NAME``, an endpoint's or GPU's ``endpoint-NAME``. ``lent``
+    are a guest's functions as the node has them that it is made on, by name: they are given to it by VFIO.
     """
-    return tuple(_arguments(node, assigned))
+    return tuple(_arguments(node, lent))
 
 
 def kernel_parameters(node: Node) -> tuple[str, ...]:
@@ -56,17 +57,22 @@ def kernel_parameters(node: Node) -> tuple[str, ...]:
     return _PARAMETERS.get((family, domain), by_domain.get(domain, ()))
 
 
-def _arguments(node: Node, assigned: Mapping[str, str]) -> Iterator[str]:
+def _arguments(node: Node, lent: Mapping[str, Function]) -> Iterator[str]:
     qemu = node.qemu or Qemu()
-    ports = root_ports(node.switch.values(), node.endpoints)
+    ports = root_ports(node.switch.values(), node.functions)
     yield from _machine(node, qemu)
-    yield from _memory(qemu, 1 + max((one.numa_node or 0 for one in node.endpoints), default=0))
+    yield from memory.options(node, qemu)
+    yield from window.options(node, lent)
     own, *expanders = _own_slots(ports)
     yield from _devices(_iommu(node, qemu, own), _expanders(node, ports, expanders), _ports(qemu, ports))
     if node.guest is not None and node.guest.backend == "iommufd":
         yield from ("-object", f"iommufd,id={_IOMMUFD}")
-    for one in node.endpoints:
-        yield from _endpoint(one) if node.guest is None else _assigned(one, node.guest, assigned[one.name])
+    if node.guest is None:
+        for endpoint in node.endpoints:
+            yield from _endpoint(endpoint)
+    else:
+        for function in node.functions:
+            yield from _assigned(function, node.guest, lent[function.name].bdf)
 
 
 def _devices(*groups: Iterable[str]) -> Iterator[str]:
@@ -85,19 +91,6 @@ def _machine(node: Node, qemu: Qemu) -> Iterator[str]:
     yield from ("-smp", str(qemu.cpus))
 
 
-def _memory(qemu: Qemu, numa_nodes: int) -> Iterator[str]:
-    """Memory and CPUs spread over the NUMA nodes, the first getting what does not divide."""
-    total = qemu.memory_nbytes // MIB
-    yield from ("-m", f"{total}M")
-    if numa_nodes == 1:
-        return
-    for number in range(numa_nodes):
-        size = total // numa_nodes + (total % numa_nodes if number == 0 else 0)
-        yield from ("-object", f"memory-backend-memfd,id=numa{number},size={size}M,share=on")
-        cpus = [f"cpus={cpu}" for cpu in range(qemu.cpus) if cpu * numa_nodes // qemu.cpus == number]
-        yield from ("-numa", ",".join(["node", f"nodeid={number}", *cpus, f"memdev=numa{number}"]))
-
-
 def _own_slots(ports: Iterable[RootPort]) -> list[int]:
     """The places on bus 0 that the rig leaves to the IOMMU and to the bridges of other root buses, from the top."""
     taken = {device_of(port.bdf) for port in ports if port.bus == 0}
@@ -113,13 +106,15 @@ def _iommu(node: Node, qemu: Qemu, slot: int) -> Iterator[str]:
         yield f"AMDVI-PCI,id=amdvi,bus=pcie.0,addr={slot:02x}"
     device, defaults = _IOMMUS[family]
     place = {"bus": "pcie.0", "addr": f"{slot:02x}"} if family == "virtio-iommu" else {}
+    if node.guest is not None and family == "vtd":
+        defaults = {**defaults, "caching-mode": "on"}  # else QEMU refuses VFIO behind it: it is not told of new maps
     options = {**place, **defaults, **dict(option.split("=", 1) for option in qemu.iommu_options)}
     yield ",".join([device, *(f"{key}={value}" for key, value in options.items())])
 
 
 def _expanders(node: Node, ports: Iterable[RootPort], slots: Iterable[int]) -> Iterator[str]:
     """Root buses other than 0. Their bridges stand on bus 0."""
-    numa = {root_bus_of(one, node.switch.values()): one.numa_node for one in node.endpoints}
+    numa = {root_bus_of(one, node.switch.values()): one.numa_node for one in node.functions}
     for bus, slot in zip(sorted({port.bus for port in ports} - {0}), slots, strict=False):
         at = f"pxb-pcie,id={_root(bus)},bus=pcie.0,addr={slot:02x},bus_nr={bus}"
         yield at if numa.get(bus) is None else f"{at},numa_node={numa[bus]}"
@@ -129,8 +124,9 @@ def _root(bus: int) -> str:
     return f"root-{bus:02x}" if bus else "pcie.0"
 
 
-def _id(bdf: str) -> str:
+def _id(bdf: str | None) -> str:
     """QEMU's ids have no colons."""
+    assert bdf is not None  # noqa: S101 - dmaproof.rig.lab holds every part to have a port
     return f"port-{bdf[5:].replace(':', '-')}"
 
 
@@ -152,12 +148,15 @@ def _switch(switch: Switch, chassis: int) -> Iterator[str]:
         yield f"xio3130-downstream,id={_id(port)},bus={upstream},addr={device_of(port):02x},chassis={number}"
 
 
-def _assigned(endpoint: Endpoint, guest: Guest, host_bdf: str) -> Iterator[str]:
-    words = [f"vfio-pci,host={host_bdf}", f"id=endpoint-{endpoint.name}", f"bus={_id(endpoint.port)}", "addr=00"]
+def _assigned(function: Function, guest: Guest, host_bdf: str) -> Iterator[str]:
+    """A clique is a capability that QEMU adds to an NVIDIA GPU's (hw/vfio/pci-quirks.c)."""
+    words = [f"vfio-pci,host={host_bdf}", f"id=endpoint-{function.name}", f"bus={_id(function.port)}", "addr=00"]
     if guest.backend == "iommufd":
         words.append(f"iommufd={_IOMMUFD}")
-    if endpoint.name in guest.no_mmap:
+    if function.name in guest.no_mmap:
         words.append("x-no-mmap=on")
+    if isinstance(function, Gpu) and function.clique is not None:
+        words.append(f"x-nv-gpudirect-clique={function.clique}")
     yield from ("-device", ",".join(words))
 
 

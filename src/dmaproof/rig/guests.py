@@ -6,17 +6,25 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dmaproof.nearest import did_you_mean
+from dmaproof.rig.hardware import Function, Guest, Qemu
 
 if TYPE_CHECKING:  # the model asks this module about itself
-    from dmaproof.rig.hardware import Endpoint
     from dmaproof.rig.model import Node, Rig
 
 
-def assigned(rig: Rig, node: Node) -> Iterator[tuple[Endpoint, str]]:
-    """The endpoints of ``node``, each with its address on the node that this one is a guest on; none if it is none."""
-    if node.guest is not None:
-        host = rig.node[node.guest.on]
-        yield from ((one, host.endpoint[one.name].bdf) for one in node.endpoints)
+def lent(rig: Rig, node: Node) -> dict[str, Function]:
+    """The functions that guest ``node`` is given, as the node has them that it is a guest on, by name; none if it is
+    none."""
+    if node.guest is None:
+        return {}
+    theirs = {one.name: one for one in rig.node[node.guest.on].functions}
+    return {one.name: theirs[one.name] for one in node.functions}
+
+
+def assigned(rig: Rig, node: Node) -> Iterator[tuple[Function, str]]:
+    """The functions of guest ``node``, each with its address on the node that it is a guest on; none if it is none."""
+    there = lent(rig, node)
+    yield from ((one, there[one.name].bdf) for one in node.functions if there)
 
 
 def complaint(node: Node, nodes: Mapping[str, Node]) -> str | None:
@@ -35,13 +43,27 @@ def _complaints(node: Node, nodes: Mapping[str, Node]) -> Iterator[str]:
         yield f"guest.on = {node.guest.on!r} is a guest itself: a guest is made on a node that is none"
     if node.role != "guest":
         yield f"role = {node.role!r}: a node with a guest table has role 'guest'"
+    for gpu in node.gpus:
+        if gpu.name not in host.gpu:
+            yield f"gpu.{gpu.name}: {host.name} has none of that name to assign"
     for one in node.endpoints:
         if one.name not in host.endpoint:
             yield f"endpoint.{one.name}: {host.name} has none of that name to assign"
         elif host.endpoint[one.name].kind != one.kind:
             yield f"endpoint.{one.name}.kind = {one.kind!r}: on {host.name} it is {host.endpoint[one.name].kind!r}"
+    given = [one.name for one in node.functions]
     for name in node.guest.no_mmap:
-        if name not in node.endpoint:
-            yield (
-                f"guest.no_mmap: {did_you_mean(name, node.endpoint)}" if node.endpoint else f"guest.no_mmap: no {name}"
-            )
+        if name not in given:
+            yield f"guest.no_mmap: {did_you_mean(name, given)}" if given else f"guest.no_mmap: no {name}"
+    yield from _of_memory(node, node.guest)
+
+
+def _of_memory(node: Node, guest: Guest) -> Iterator[str]:
+    page_nbytes, memory_nbytes = guest.hugepage_nbytes, (node.qemu or Qemu()).memory_nbytes
+    if page_nbytes is not None and memory_nbytes % page_nbytes:
+        more = memory_nbytes + -memory_nbytes % page_nbytes
+        yield f"guest.hugepage_nbytes = {page_nbytes}: qemu.memory_nbytes = {memory_nbytes} is no multiple, {more} is"
+    numa_nodes = 1 + max((one.numa_node or 0 for one in node.functions), default=0)
+    if page_nbytes is not None and memory_nbytes // page_nbytes < numa_nodes:
+        least = numa_nodes * page_nbytes
+        yield f"qemu.memory_nbytes = {memory_nbytes}: {numa_nodes} NUMA nodes of such pages take {least} at least"

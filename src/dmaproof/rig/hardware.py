@@ -39,6 +39,12 @@ def _cpu(text: str) -> str:
     return text
 
 
+def _page(nbytes: int) -> int:
+    if nbytes < 1 << 16 or nbytes & (nbytes - 1):
+        raise ValueError("no size of huge pages: it is a power of two, such as 2097152 (2 MiB) or 1073741824 (1 GiB)")
+    return nbytes
+
+
 def _kernel(text: str) -> str:
     if text not in KERNELS and "/" not in text:
         raise ValueError(f"{text!r} is neither one of {', '.join(KERNELS)} nor the path of a kernel image (with a /)")
@@ -86,21 +92,21 @@ class Iommu(Model):
 
 
 class Function(Model):
-    """One PCI function that starts DMA."""
+    """One PCI function that starts DMA. ``port`` is the port above it (root port or switch downstream port)."""
 
     name: str = ""
     bdf: Bdf
+    port: Bdf | None = None
+    numa_node: int | None = None
 
 
 class Gpu(Function):
-    """One CUDA GPU. ``port`` is the port above it (root port or switch downstream port)."""
+    """One CUDA GPU. ``clique`` is its GPUDirect clique, which a hypervisor gives it."""
 
     uuid: str | None = None
     product: str | None = None
     compute_capability: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     memory_nbytes: int | None = Field(default=None, gt=0)
-    port: Bdf | None = None
-    numa_node: int | None = None
     pcie: PcieLink | None = None
     nvlinks: int | None = Field(default=None, ge=0)
     bars: tuple[Bar, ...] = ()
@@ -121,10 +127,7 @@ class Switch(Model):
 
 
 class Endpoint(Function):
-    """One DMA engine that needs no CUDA. ``port`` is the port above it, as a GPU's.
-
-    ``cmb_nbytes`` is the controller memory buffer of an NVMe drive.
-    """
+    """One DMA engine that needs no CUDA. ``cmb_nbytes`` is the controller memory buffer of an NVMe drive."""
 
     kind: EndpointKind
     port: Bdf
@@ -165,12 +168,15 @@ class Guest(Model):
     A function of the guest is the one that is called the same on ``on``; its addresses here are those that the guest
     sees. ``no_mmap`` names functions whose BARs are left out of stage 2 on purpose (x-no-mmap of QEMU's vfio-pci: each
     access is trapped). ``may`` is what is taken for it although the machine seems to need it: other functions in use
-    that share an IOMMU group with one of its, the display the machine booted with, a disk in use. ``arguments`` are
-    QEMU's, put behind those that the rest stands for.
+    that share an IOMMU group with one of its, the display the machine booted with, a disk in use. ``hugepage_nbytes``
+    is the size of the pages that its memory is made of, ``numa_node`` the node of ``on`` that its memory and processors
+    are on. ``arguments`` are QEMU's, put behind those that the rest stands for.
     """
 
     on: Word
     backend: Literal["type1", "iommufd"] = "type1"
     no_mmap: tuple[Word, ...] = ()
     may: tuple[Literal["group", "boot-display", "disk"], ...] = ()
+    hugepage_nbytes: Annotated[int, AfterValidator(_page)] | None = None
+    numa_node: int | None = Field(default=None, ge=0, le=1023)
     arguments: tuple[str, ...] = ()

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, groupby
 
-from dmaproof.rig.hardware import Endpoint, Iommu, Qemu, Switch
+from dmaproof.rig.hardware import Endpoint, Function, Gpu, Iommu, Qemu, Switch
 
 MIB = 1 << 20
+_LAST_NUMA_NODE = 127
+"""MAX_NODES, include/system/numa.h."""
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "x86_64": ("vtd", "amdvi", "virtio-iommu", "none"),
     "aarch64": ("smmuv3", "none"),
@@ -25,11 +27,11 @@ LAST_DEVICE = 0x1E
 
 @dataclass(frozen=True)
 class RootPort:
-    """A root port that the claims imply, with the one thing below it: a switch or an endpoint."""
+    """A root port that the claims imply, with the one thing below it: a switch or a function."""
 
     bdf: str
     switch: Switch | None
-    endpoint: Endpoint | None
+    function: Function | None
 
     @property
     def bus(self) -> int:
@@ -60,29 +62,29 @@ def device_of(bdf: str) -> int:
     return int(bdf.split(":")[2].partition(".")[0], 16)
 
 
-def root_ports(switches: Collection[Switch], endpoints: Collection[Endpoint]) -> tuple[RootPort, ...]:
+def root_ports(switches: Collection[Switch], functions: Collection[Function]) -> tuple[RootPort, ...]:
     """Every port that is named and is no switch's downstream port, in order of address."""
     downstream = {port for switch in switches for port in switch.downstream}
     above = {switch.port: switch for switch in switches}
-    below = {one.port: one for one in endpoints if one.port not in downstream}
+    below = {one.port: one for one in functions if one.port is not None and one.port not in downstream}
     return tuple(RootPort(bdf, above.get(bdf), below.get(bdf)) for bdf in sorted({*above, *below}))
 
 
 def complaint(
-    iommu: Iommu, switches: Collection[Switch], endpoints: Collection[Endpoint], qemu: Qemu | None
+    iommu: Iommu, switches: Collection[Switch], functions: Collection[Function], qemu: Qemu | None
 ) -> str | None:
     """The first claim that QEMU cannot fulfil or that comes out otherwise, as ``key: what is wrong``; None where all
     can come true."""
     qemu = qemu or Qemu()
-    ports = root_ports(switches, endpoints)
+    ports = root_ports(switches, functions)
     found = chain(
         _of_iommu(iommu, qemu),
-        _of_parts(switches, endpoints),
+        _of_parts(switches, functions),
         _of_acs(qemu, ports),
-        _of_places(switches, endpoints, ports),
+        _of_places(switches, functions, ports),
         _of_root_buses(ports, qemu),
-        _of_numbers(ports, endpoints),
-        _of_numa(switches, endpoints),
+        _of_numbers(ports, functions),
+        _of_numa(switches, functions),
     )
     return next(found, None)
 
@@ -97,12 +99,16 @@ def _of_iommu(iommu: Iommu, qemu: Qemu) -> Iterator[str]:
         yield f"qemu.iommu_options: there is no IOMMU to take {qemu.iommu_options[0]}"
 
 
-def _of_parts(switches: Collection[Switch], endpoints: Collection[Endpoint]) -> Iterator[str]:
+def _of_parts(switches: Collection[Switch], functions: Collection[Function]) -> Iterator[str]:
     for switch in switches:
         if switch.pcie is not None:
             yield f"switch.{switch.name}.pcie: the link of QEMU's switch cannot be chosen; leave it out"
-    for one in endpoints:
-        if (one.cmb_nbytes or 0) % MIB:
+    for one in functions:
+        if one.port is None:
+            yield f"{_table(one)}.port is missing: name the port that is to be above it, such as 0000:00:10.0"
+        if one.numa_node is not None and not 0 <= one.numa_node <= _LAST_NUMA_NODE:
+            yield f"{_table(one)}.numa_node = {one.numa_node}: nodes are 0 to {_LAST_NUMA_NODE}; leave it out for none"
+        if isinstance(one, Endpoint) and (one.cmb_nbytes or 0) % MIB:
             yield f"endpoint.{one.name}.cmb_nbytes = {one.cmb_nbytes}: QEMU takes whole MiB, multiples of {MIB}"
 
 
@@ -116,11 +122,11 @@ def _of_acs(qemu: Qemu, ports: Collection[RootPort]) -> Iterator[str]:
 
 
 def _of_places(
-    switches: Collection[Switch], endpoints: Collection[Endpoint], ports: Collection[RootPort]
+    switches: Collection[Switch], functions: Collection[Function], ports: Collection[RootPort]
 ) -> Iterator[str]:
     """Domains, functions, slots; and that each port has one thing below it."""
     inner = [bdf for switch in switches for bdf in (switch.upstream, *switch.downstream)]
-    for bdf in (*(one.bdf for one in ports), *inner, *(one.bdf for one in endpoints)):
+    for bdf in (*(one.bdf for one in ports), *inner, *(one.bdf for one in functions)):
         if not bdf.startswith("0000:"):
             yield f"qemu: {bdf}: QEMU's machines have one PCI domain, 0000"
         if not bdf.endswith(".0"):
@@ -132,7 +138,7 @@ def _of_places(
     if wanted > LAST_DEVICE:
         yield f"qemu: {wanted} places on bus 0 for ports, other root buses and the IOMMU, where {LAST_DEVICE} are free"
     taken: dict[str, str] = {}
-    for name, port in (*((one.name, one.port) for one in switches), *((one.name, one.port) for one in endpoints)):
+    for name, port in (*((one.name, one.port) for one in switches), *((one.name, one.port or "") for one in functions)):
         if port in taken:
             yield f"qemu: {taken[port]} and {name} are both under {port}, but a port has one link"
         taken[port] = name
@@ -152,8 +158,8 @@ def _of_root_buses(ports: Collection[RootPort], qemu: Qemu) -> Iterator[str]:
         last = root + sum(one.buses_below for one in inside)
 
 
-def _of_numbers(ports: Collection[RootPort], endpoints: Collection[Endpoint]) -> Iterator[str]:
-    by_port = {one.port: one for one in endpoints}
+def _of_numbers(ports: Collection[RootPort], functions: Collection[Function]) -> Iterator[str]:
+    by_port = {one.port: one for one in functions}
     for root, group in groupby(ports, key=lambda one: one.bus):
         first = root + 1
         for port in group:
@@ -166,10 +172,10 @@ def _of_numbers(ports: Collection[RootPort], endpoints: Collection[Endpoint]) ->
             first += port.buses_below
 
 
-def _below(port: RootPort, by_port: Mapping[str, Endpoint], first: int) -> Iterator[_Claim]:
+def _below(port: RootPort, by_port: Mapping[str | None, Function], first: int) -> Iterator[_Claim]:
     """The claims on what is behind ``port``, whose link is bus ``first``; outer ones first."""
-    if port.endpoint is not None:
-        yield _Claim(f"endpoint.{port.endpoint.name}.bdf", port.endpoint.bdf, f"0000:{first:02x}:00.0", port.bdf)
+    if port.function is not None:
+        yield _Claim(f"{_table(port.function)}.bdf", port.function.bdf, f"0000:{first:02x}:00.0", port.bdf)
     if port.switch is None:
         return
     name, upstream = port.switch.name, port.switch.upstream
@@ -178,22 +184,26 @@ def _below(port: RootPort, by_port: Mapping[str, Endpoint], first: int) -> Itera
         yield _Claim(f"switch.{name}.downstream", down, f"0000:{first + 1:02x}:{device_of(down):02x}.0", upstream)
     for number, down in enumerate(sorted(port.switch.downstream), start=first + 2):
         if down in by_port:
-            yield _Claim(f"endpoint.{by_port[down].name}.bdf", by_port[down].bdf, f"0000:{number:02x}:00.0", down)
+            yield _Claim(f"{_table(by_port[down])}.bdf", by_port[down].bdf, f"0000:{number:02x}:00.0", down)
 
 
-def _of_numa(switches: Collection[Switch], endpoints: Collection[Endpoint]) -> Iterator[str]:
+def _of_numa(switches: Collection[Switch], functions: Collection[Function]) -> Iterator[str]:
     """A NUMA node is a root bus's: the firmware tells it of pxb-pcie, and of bus 0 it tells nothing."""
     nodes: dict[int, tuple[int | None, str]] = {}
-    for one in endpoints:
+    for one in functions:
         root = root_bus_of(one, switches)
         if root == 0 and one.numa_node is not None:
-            yield f"endpoint.{one.name}.numa_node = {one.numa_node}: root bus 00 has none; use a port on another"
+            yield f"{_table(one)}.numa_node = {one.numa_node}: root bus 00 has none; use a port on another"
         node, first = nodes.setdefault(root, (one.numa_node, one.name))
         if node != one.numa_node:
-            yield f"endpoint.{one.name}.numa_node = {one.numa_node}: on the same root bus {first} has {node}"
+            yield f"{_table(one)}.numa_node = {one.numa_node}: on the same root bus {first} has {node}"
 
 
-def root_bus_of(endpoint: Endpoint, switches: Collection[Switch]) -> int:
-    """The number of the root bus that ``endpoint`` hangs under."""
-    above = next((one.port for one in switches if endpoint.port in one.downstream), endpoint.port)
+def root_bus_of(function: Function, switches: Collection[Switch]) -> int:
+    """The number of the root bus that ``function``, which has a port, hangs under."""
+    above = next((one.port for one in switches if function.port in one.downstream), function.port or "")
     return bus_of(above)
+
+
+def _table(one: Function) -> str:
+    return f"{'gpu' if isinstance(one, Gpu) else 'endpoint'}.{one.name}"

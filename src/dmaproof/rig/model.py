@@ -74,6 +74,11 @@ class Node(Model):
         """The DMA engines that need no CUDA."""
         return tuple(self.endpoint.values())
 
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """All that start DMA."""
+        return (*self.gpus, *self.endpoints)
+
     def path_between(self, source: str, target: str) -> Path | None:
         """The first declared path from ``source`` to ``target`` (names of GPUs, endpoints, or ``host``), or None."""
         return next((path for path in self.path if path.matches(source, target)), None)
@@ -84,16 +89,15 @@ class Node(Model):
 
     @model_validator(mode="after")
     def _functions_are_distinct(self) -> Node:
-        ends: tuple[Function, ...] = (*self.gpus, *self.endpoints)
         taken: dict[str, str] = {}
-        for one in ends:
+        for one in self.functions:
             _claim(taken, one.name, one.bdf)
         for switch in self.switch.values():
             for port in (switch.upstream, *switch.downstream):
                 _claim(taken, switch.name, port)
             if switch.port in taken:
                 raise ValueError(f"{switch.name}.port {switch.port} must be a root port, but is {taken[switch.port]}'s")
-        names = {one.bdf: one.name for one in ends}
+        names = {one.bdf: one.name for one in self.functions}
         for endpoint in self.endpoints:
             if endpoint.port in names:
                 raise ValueError(f"{endpoint.name}.port {endpoint.port} must be a port, but is {names[endpoint.port]}")
@@ -162,7 +166,7 @@ class Rig(Model):
                 )
             if self.kind == "lab" and node.gpus:
                 raise ValueError(f"node.{node.name}.gpu.{node.gpus[0].name}: QEMU has no GPUs; a lab has endpoints")
-            wrong = lab.complaint(node.iommu, node.switch.values(), node.endpoints, node.qemu) if made else None
+            wrong = lab.complaint(node.iommu, node.switch.values(), node.functions, node.qemu) if made else None
             if wrong is None and node.guest is not None:
                 wrong = guests.complaint(node, self.node)
             if wrong is not None:
