@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from dmaproof.cuda.copies import HOST, Transfer, copy_bandwidth
 from dmaproof.evidence.counters import merged, told
 from dmaproof.evidence.fact import Counter, CounterStep
 from dmaproof.evidence.nvml_query import NvmlGpu, NvmlState
 from fixtures.evidence import NoteEvidence
 from fixtures.pairs import End
 from fixtures.watch import Watch, with_ports
+from fixtures.worker import Bench
 
 ALLOWED_PER_MINUTE: dict[Counter, int] = {
     "pcie-replay": 8,
@@ -28,6 +30,7 @@ ALLOWED_PER_MINUTE: dict[Counter, int] = {
 (dcgmlib/src/dcgm_gpu_hardware_limits.h): 8 replays a minute, which a port may count as AER errors too, 100 CRC errors a
 second, 10 single-bit errors. Of any other counter one error is too many."""
 COUNT_S = 5.0
+NBYTES = 64 << 20
 
 
 @pytest.fixture
@@ -70,10 +73,14 @@ def test_no_uncorrectable_ecc_error(gpu: End, seen: NvmlGpu, note_evidence: Note
 
 @pytest.mark.catches("links_down")
 @pytest.mark.requires(gpus=1)
-def test_error_counters_hold_still(gpu: End, watches: dict[str, Watch], note_evidence: NoteEvidence) -> None:
-    """PCIe, NVLink and ECC errors of the GPU and the ports above it, since this session began: whatever ran before
-    this test has stressed the links."""
+def test_error_counters_hold_still(
+    gpu: End, worker: Bench, watches: dict[str, Watch], note_evidence: NoteEvidence
+) -> None:
+    """PCIe, NVLink and ECC errors of the GPU and the ports above it, since this session began: by whatever ran before
+    this test, and by copies of its own to and from the host, for it may be the only one."""
     watch, bdf = watches[gpu.node.name], gpu.gpu.bdf
+    worker.run(copy_bandwidth, transfers=[Transfer(HOST, bdf, "ce", NBYTES)])
+    worker.run(copy_bandwidth, transfers=[Transfer(bdf, HOST, "ce", NBYTES)])
     watch.nvml.count_now(COUNT_S)
     watch.poll()
     elapsed_s = time.monotonic() - watch.started_s
