@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import NodeError, NodeLost
+from dmaproof.errors import NodeError, NodeLost, UsageError
 from dmaproof.guest import guests, shell
-from dmaproof.guest.place import prepared
+from dmaproof.guest.place import machine, prepared
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker
@@ -56,6 +57,29 @@ def test_a_guest_is_a_node_where_work_runs_and_leaves_its_evidence(tmp_path: Pat
         assert list((tmp_path / "work").glob("*")) == [places["one"].initrd]
     assert not (tmp_path / "work").exists()
     assert "vfio_" not in (kept / "one.query-pci.json").read_text()
+
+
+def test_a_guest_may_have_this_systems_own_root_and_all_that_is_installed_there(tmp_path: Path) -> None:
+    rig = load.parse((RIG % "own") + 'node.one.guest.fill = "root"\n', "mine.toml")
+    doing = "import pydantic, os; print(os.uname().release, open('/etc/os-release').read())"
+    with (
+        prepared(rig, ["one"], tmp_path / "work") as places,
+        guests.provision(rig, places["one"], Node("host"), "ours", tmp_path) as guest,
+        RemoteWorker(guest.node, tmp_path, run_id="ours") as worker,
+    ):
+        argv = [sys.executable, "-c", doing]
+        said = worker.run(shell.run, deadline=Deadline.after(60), argv=argv, folder="/")
+    assert said.output == f"{places['one'].image.release} {Path('/etc/os-release').read_text()}\n"
+    assert not running(tmp_path)
+
+
+def test_only_a_guest_on_this_system_can_have_its_root(tmp_path: Path) -> None:
+    rig = load.parse((RIG % "own") + 'node.one.guest.fill = "root"\n', "mine.toml")
+    with (
+        prepared(rig, ["one"], tmp_path / "work") as places,
+        pytest.raises(UsageError, match=r"node\.one\.guest\.fill = 'root': .* far is another: take 'initramfs'"),
+    ):
+        machine(rig, places["one"], Node("far", agent=tmp_path), accelerated=False)
 
 
 def test_a_guest_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path: Path) -> None:

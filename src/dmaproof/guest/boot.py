@@ -38,12 +38,34 @@ def command(
 ) -> tuple[str, ...]:
     """What starts QEMU in ``folder``, where it makes its sockets; ``guests``: also those of guests on the lab host.
     Raises NodeError where virtme-ng cannot say."""
+    options = (*arguments(node), *agent_ports(guests), *fault_trace.options())
+    words = on_own_root(kernel, program, folder, _parameters(node, accelerated), options, accelerated)
+    return tuple(f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in words)
+
+
+def guest_command(
+    node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool, options: Sequence[str]
+) -> tuple[str, ...]:
+    """The same for a guest on this system: without console, agent ports and accelerator, which its keeper adds."""
+    words = on_own_root(kernel, program, folder, _parameters(node, accelerated), options, accelerated=False)
+    at = words.index(_NO_CONSOLE)  # behind "-serial chardev:console -chardev"
+    return (*words[: at - 3], *words[at + 1 :])
+
+
+def on_own_root(
+    kernel: Kernel,
+    program: Program,
+    folder: Path,
+    parameters: Sequence[str],
+    options: Sequence[str],
+    accelerated: bool,
+) -> tuple[str, ...]:
+    """QEMU's command for ``kernel`` on this system's own root file system, as virtme-ng says it, with ``options``;
+    files that it takes are made in ``folder``. Raises NodeError where virtme-ng cannot say."""
     wrapper = folder / _WRAPPER
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(program.argv)} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o700)
-    options = (*arguments(node), *agent_ports(guests), *fault_trace.options())
-    said = _ask_virtme(_virtme(wrapper, kernel, _parameters(node, accelerated), options, accelerated), folder)
-    words = [f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in shlex.split(said)]
+    words = shlex.split(_ask_virtme(_virtme(wrapper, kernel, parameters, options, accelerated), folder))
     at = words.index("-append") + 1
     if kernel.modules is None:  # else virtme's own init loads them
         words[at] = with_our_init(words[at])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmaproof.guest import initramfs, kernel, memory, program, userland
+from dmaproof.errors import UsageError
+from dmaproof.guest import boot, initramfs, kernel, memory, program, userland
 from dmaproof.guest.boot_initramfs import PARAMETERS
 from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
@@ -33,11 +34,11 @@ _CPU_EMULATED = "max,la57=off"
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a guest is made of, on every side of it: ``node`` as the rig has it, ``folder`` its own, ``initrd`` where
-    its kernel's first file system is, for both systems."""
+    its kernel's first file system is, for both systems (None: it has this system's own root)."""
 
     node: RigNode
     folder: Path
-    initrd: Path
+    initrd: Path | None
     image: Kernel
     qemu: Program
 
@@ -60,6 +61,8 @@ def _prepare(rig: Rig, node: RigNode, workdir: Path, stack: ExitStack) -> Place:
     qemu = node.qemu or Qemu()
     image = kernel.choose(qemu.kernel, qemu.arch)
     by = program.choose(qemu.program, qemu.arch, needed(arguments(node, lent(rig, node))))
+    if node.guest is not None and node.guest.fill == "root":
+        return Place(node, workdir / node.name, None, image, by)
     initrd = workdir / f"{_INITRD}-{image.release}"
     if not initrd.exists():
         stack.callback(_remove, initrd)
@@ -74,16 +77,13 @@ def _remove(initrd: Path) -> None:
 
 
 def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
-    """What the worker starts: all but what only the other node knows."""
+    """What the worker starts: all but what only the other node knows. Raises UsageError where the guest is to have
+    this system's root and ``host`` is another; NodeError where virtme-ng cannot say how."""
     node, functions = place.node, lent(rig, place.node)
-    emulated = () if accelerated else ("no_timer_check",)
-    parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
+    booted = _from_root if place.initrd is None else _from_initrd
     return Machine(
         command=(
-            *place.qemu.argv,
-            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *arguments(node, functions),
-            *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
+            *booted(place, host, arguments(node, functions), accelerated),
             *(node.guest.arguments if node.guest is not None else ()),
         ),
         functions=tuple(one.bdf for one in functions.values()),
@@ -96,6 +96,27 @@ def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
         numa_node=node.guest.numa_node if node.guest is not None else None,
         answers_in_s=_ANSWERS_S + (node.qemu or Qemu()).memory_nbytes / _PINNED_A_SECOND_NBYTES,
     )
+
+
+def _from_initrd(place: Place, _host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
+    emulated = () if accelerated else ("no_timer_check",)
+    parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(place.node), *place.node.parameters)
+    return (
+        *place.qemu.argv,
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *options,
+        *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
+    )
+
+
+def _from_root(place: Place, host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
+    if host.agent is not None:
+        raise UsageError(
+            f"node.{place.node.name}.guest.fill = 'root': only a guest on this very system has its root, and "
+            f"{host.name} is another: take 'initramfs'"
+        )
+    place.folder.mkdir(parents=True, exist_ok=True)
+    return boot.guest_command(place.node, place.image, place.qemu, place.folder, accelerated, options)
 
 
 def _permission(node: RigNode) -> Permission:

@@ -166,15 +166,18 @@ class Guest(Model):
     """How a node is a guest of node ``on``: a machine that QEMU makes there, with ``on``'s functions assigned by VFIO.
 
     A function of the guest is the one that is called the same on ``on``; its addresses here are those that the guest
-    sees. ``no_mmap`` names functions whose BARs are left out of stage 2 on purpose (x-no-mmap of QEMU's vfio-pci: each
-    access is trapped). ``may`` is what is taken for it although the machine seems to need it: other functions in use
-    that share an IOMMU group with one of its, the display the machine booted with, a disk in use. ``hugepage_nbytes``
-    is the size of the pages that its memory is made of, ``numa_node`` the node of ``on`` that its memory and processors
-    are on. ``arguments`` are QEMU's, put behind those that the rest stands for.
+    sees. ``fill`` is what it boots into: a Python in memory, or the root file system, read-only, of the system that
+    it is made on, with all that is installed there. ``no_mmap`` names functions whose BARs are left out of stage 2 on
+    purpose (x-no-mmap of QEMU's vfio-pci: each access is trapped). ``may`` is what is taken for it although the
+    machine seems to need it: other functions in use that share an IOMMU group with one of its, the display the
+    machine booted with, a disk in use. ``hugepage_nbytes`` is the size of the pages that its memory is made of,
+    ``numa_node`` the node of ``on`` that its memory and processors are on. ``arguments`` are QEMU's, put behind those
+    that the rest stands for.
     """
 
     on: Word
     backend: Literal["type1", "iommufd"] = "type1"
+    fill: Literal["initramfs", "root"] = "initramfs"
     no_mmap: tuple[Word, ...] = ()
     may: tuple[Literal["group", "boot-display", "disk"], ...] = ()
     hugepage_nbytes: Annotated[int, AfterValidator(_page)] | None = None
