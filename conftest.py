@@ -4,6 +4,7 @@ pytest_plugins = [
     "fixtures.guests",
     "fixtures.options",
     "fixtures.run",
+    "fixtures.dry_run",
     "fixtures.rig",
     "fixtures.pairs",
     "fixtures.nvml",

@@ -24,6 +24,7 @@ from dmaproof.guest.audit.finding import Audit
 from dmaproof.guest.audit.trace import of_chunks
 from dmaproof.guest.fate import Fate, fate
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
+from dmaproof.guest.foretell import Foretold, foretell
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
 from dmaproof.guest.place import Place, machine
@@ -97,6 +98,17 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
                 raise NodeError(f"{error}{_last(worker)}") from None
         node = Node(place.node.name, place.folder / ROOT, {}, agent, (told,))
         yield Guest(node, {one.bdf: bdf for one, bdf in assigned(rig, place.node)}, worker)
+
+
+def foretold(rig: Rig, place: Place, host: Node, run_id: str) -> Foretold:
+    """What ``provision`` would change on ``host``, where nothing is changed. Raises NodeError where nobody answers."""
+    scale = rig.deadline.scale
+    try:
+        with _worker(host, place.folder, run_id) as worker:
+            made = machine(rig, place, host, _accelerated(worker, host, place, scale))
+            return worker.run(foretell, deadline=Deadline.after(_STOP_S * scale), machine=made)
+    finally:
+        shutil.rmtree(place.folder, ignore_errors=True)
 
 
 def _worker(host: Node, folder: Path, run_id: str) -> Worker | RemoteWorker:

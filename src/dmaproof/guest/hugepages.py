@@ -15,17 +15,22 @@ from dmaproof.vfio.journal import Journal
 SYS = Path("/sys")
 
 
+def raised_to(pages: Pages, root: Path = SYS) -> tuple[Path, int] | None:
+    """The file with the number of pages, and what it has to be so that ``pages`` are free; nothing where they are."""
+    folder = _folder(pages, root)
+    lacking = pages.count - _free(folder)
+    return (folder / "nr_hugepages", _number(folder, "nr_hugepages") + lacking) if lacking > 0 else None
+
+
 def reserve(ours: Journal, pages: Pages, root: Path = SYS) -> None:
     """Have ``pages`` free, by raising nr_hugepages where need be, until the entries of ``ours`` are put back.
 
     Raises DmaproofError saying how many there are, and the way out.
     """
-    folder = _folder(pages, root)
-    free = _free(folder)
-    if free >= pages.count:
+    if (change := raised_to(pages, root)) is None:
         return
-    raised(ours, folder / "nr_hugepages", _number(folder, "nr_hugepages") + pages.count - free)
-    if (free := _free(folder)) < pages.count:
+    raised(ours, *change)
+    if (free := _free(change[0].parent)) < pages.count:
         where = "" if pages.numa_node is None else f" on NUMA node {pages.numa_node}"
         raise DmaproofError(
             f"guest.hugepage_nbytes = {pages.nbytes}: of the {pages.count} pages that the guest's memory takes, "

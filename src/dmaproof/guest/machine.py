@@ -19,7 +19,7 @@ _BY_IO_PORTS = ",modern-pio-notify=on"
 """Virtio that is rung by I/O ports. A ring by MMIO has to be emulated, and QEMU's own SVM leaves the type of a guest's
 last exception in EXITINTINFO (handle_even_inj, target/i386/tcg), by which KVM takes the ring for one in the midst of an
 event, and stops the guest: KVM_INTERNAL_ERROR_DELIVERY_EV."""
-QMP = "qmp.sock"
+QMP, EVENTS = "qmp.sock", "events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +42,25 @@ class Machine:
     answers_in_s: float = 20.0
 
 
-def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
-    """QEMU in ``folder``, a child of this process that does not outlive it. Raises DmaproofError where this system has
-    not the ports that ``machine``'s are to be joined to."""
-    (folder / AGENT).mkdir(exist_ok=True)
-    (folder / "events").write_text("".join(f"{one}\n" for one in (*MAPS, SHUTDOWN)), encoding="utf-8")
-    command = [
+def command(machine: Machine) -> list[str]:
+    """QEMU's, complete: file names in it are of the folder that it is to be started in. Raises DmaproofError where this
+    system has not the ports that ``machine``'s are to be joined to."""
+    return [
         *machine.command,
         *("-accel", "kvm" if machine.accelerated else "tcg", "-cpu", machine.cpu),
         *_agent_ports(machine),
         *("-qmp", f"unix:{QMP},server=on,wait=off", "-serial", f"file:{CONSOLE}"),
-        *("-trace", "events=events", "-D", TRACE),
+        *("-trace", f"events={EVENTS}", "-D", TRACE),
     ]
+
+
+def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
+    """QEMU in ``folder``, a child of this process that does not outlive it. Raises as ``command`` does."""
+    (folder / AGENT).mkdir(exist_ok=True)
+    (folder / EVENTS).write_text("".join(f"{one}\n" for one in (*MAPS, SHUTDOWN)), encoding="utf-8")
     with (folder / QEMU_LOG).open("wb") as log:
         return subprocess.Popen(
-            command,
+            command(machine),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,

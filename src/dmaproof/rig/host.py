@@ -29,19 +29,21 @@ _ROOT = Path("/")
 
 @contextmanager
 def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator[dict[str, Node]]:  # noqa: ARG001
-    """This machine as the one node of ``rig``. ``workdir`` is not needed: nothing has to be made.
+    """This machine as the one node of ``rig`` that is no guest. ``workdir`` is not needed: nothing has to be made.
 
-    Raises UsageError for plants (a real machine's defects are its own), RigError for more than one node.
+    Raises UsageError for plants (a real machine's defects are its own), RigError for more than one such node.
     """
     if plants:
         raise UsageError(
             f"--plant={','.join(plants)} needs a virtual rig: on {rig.id} the machine is real, and so are its defects"
         )
-    if len(rig.node) != 1:
+    names = [node.name for node in rig.nodes if node.guest is None]
+    if len(names) != 1:
+        named = ", ".join(names)
         raise RigError(
-            f"rig {rig.id} declares {len(rig.node)} nodes ({', '.join(rig.node)}): kind 'host' is this one machine"
+            f"rig {rig.id} declares {len(names)} nodes ({named}): kind 'host' is this one machine, and guests on it"
         )
-    yield {name: Node(name=name, root=_ROOT, env=ENV) for name in rig.node}
+    yield {name: Node(name=name, root=_ROOT, env=ENV) for name in names}
 
 
 def resolve(word: str, deadline_s: float = NVML_S, root: Path = _ROOT) -> Discovery:

@@ -36,15 +36,20 @@ class Plan:
     first: tuple[Entry, ...] = ()
 
     @property
-    def text(self) -> str:
-        """For a dry run: what is put back first, one line a function, then the refusals."""
+    def changes(self) -> tuple[str, ...]:
+        """For a dry run: what is put back first, then one line a function."""
         first = [f"{_undone(entry)}, put back first: a run that was killed has left it so" for entry in self.first]
         taken = [
             f"{one.bdf}: {one.driver or 'no driver'} -> {one.ours}"
             + (f" (driver_override {one.override!r} comes back afterwards)" if one.override else "")
             for one in self.bind
         ]
-        return "\n".join((*first, *taken, *(f"{bdf}: stays with VFIO" for bdf in self.kept), *self.refusals))
+        return (*first, *taken, *(f"{bdf}: stays with VFIO" for bdf in self.kept))
+
+    @property
+    def text(self) -> str:
+        """The changes, then the refusals."""
+        return "\n".join((*self.changes, *self.refusals))
 
 
 def _undone(entry: Entry) -> str:
