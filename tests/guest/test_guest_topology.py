@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import pytest
@@ -69,21 +70,21 @@ def test_a_guest_with_everything(rig: Rig) -> None:
         ("-machine", "memory-backend=ram"),
         ("-global", "q35-pcihost.pci-hole64-size=640G"),  # two windows of 256 GiB, and 128 GiB before the first
         ("-device", "intel-iommu,intremap=on,device-iotlb=on,aw-bits=48,caching-mode=on"),
-        ("-device", "pcie-root-port,id=port-00-10.0,bus=pcie.0,addr=10,chassis=1"),
-        ("-device", "pcie-root-port,id=port-00-11.0,bus=pcie.0,addr=11,chassis=2"),
-        ("-device", "pcie-root-port,id=port-00-12.0,bus=pcie.0,addr=12,chassis=3"),
+        ("-device", "pcie-root-port,id=port-00-10,bus=pcie.0,addr=10,chassis=1"),
+        ("-device", "pcie-root-port,id=port-00-11,bus=pcie.0,addr=11,chassis=2"),
+        ("-device", "pcie-root-port,id=port-00-12,bus=pcie.0,addr=12,chassis=3"),
         ("-object", "iommufd,id=iommufd0"),
         (
             "-device",
-            "vfio-pci,host=0000:17:00.0,id=endpoint-gpu0,bus=port-00-11.0,addr=00,iommufd=iommufd0,x-nv-gpudirect-clique=5",
+            "vfio-pci,host=0000:17:00.0,id=endpoint-gpu0,bus=port-00-11,addr=00,iommufd=iommufd0,x-nv-gpudirect-clique=5",
         ),
         (
             "-device",
-            "vfio-pci,host=0000:65:00.0,id=endpoint-gpu1,bus=port-00-10.0,addr=00,iommufd=iommufd0,x-nv-gpudirect-clique=5",
+            "vfio-pci,host=0000:65:00.0,id=endpoint-gpu1,bus=port-00-10,addr=00,iommufd=iommufd0,x-nv-gpudirect-clique=5",
         ),
         (
             "-device",
-            "vfio-pci,host=0000:41:00.0,id=endpoint-nvme0,bus=port-00-12.0,addr=00,iommufd=iommufd0,x-no-mmap=on",
+            "vfio-pci,host=0000:41:00.0,id=endpoint-nvme0,bus=port-00-12,addr=00,iommufd=iommufd0,x-no-mmap=on",
         ),
     ]
     assert kernel_parameters(one) == ("intel_iommu=on", "iommu.passthrough=0")
@@ -116,27 +117,24 @@ def test_qemu_takes_them(rig: Rig, suite: str) -> None:
         if not value.startswith(("vfio-pci", "iommufd"))
         for word in (option, value)
     ]
-    words = [
-        *qemu.argv,
-        "-nodefaults",
-        "-display",
-        "none",
-        "-S",
-        "-accel",
-        "tcg",
-        "-cpu",
-        "max",
-        "-qmp",
-        "stdio",
-        *here,
-    ]
     places = {"/machine/q35": "pci-hole64-size", "/objects/ram": "policy", "/machine": "memory-backend"}
+    assert _asked(qemu, here, places) == [640 << 30, "bind", "/objects/ram"]
+
+
+_AT = "/machine/peripheral"
+
+
+def _asked(qemu: program.Program, said: Sequence[str], places: Mapping[str, str]) -> list[object]:
+    """The properties of a machine that was made and not started."""
     questions = [{"execute": "qom-get", "arguments": {"path": at, "property": one}} for at, one in places.items()]
-    asked = "".join(json.dumps(one) for one in [{"execute": "qmp_capabilities"}, *questions, {"execute": "quit"}])
+    lines = [{"execute": "qmp_capabilities"}, *questions, {"execute": "quit"}]
+    words = [*qemu.argv, "-nodefaults", "-display", "none", "-S", "-cpu", "max", "-qmp", "stdio", *said]
+    asked = "".join(json.dumps(one) for one in lines)
     done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=60, check=False)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     found = [one["return"] for one in answers if one.get("return")]
-    assert found == [640 << 30, "bind", "/objects/ram"], done.stderr
+    assert len(found) == len(places), f"QEMU refused: {done.stderr}"
+    return found
 
 
 def test_a_processor_with_too_few_address_bits_is_refused_as_it_starts(rig: Rig) -> None:
@@ -150,3 +148,34 @@ def test_a_processor_with_too_few_address_bits_is_refused_as_it_starts(rig: Rig)
     words = [*qemu.argv, "-nodefaults", "-display", "none", "-S", "-accel", "tcg", "-machine", "q35", *window]
     done = subprocess.run([*words, "-cpu", "max,phys-bits=39"], capture_output=True, text=True, timeout=60, check=False)
     assert "phys-bits too low (39)" in done.stderr
+
+
+CXL = """
+name = "x"
+kind = "host"
+node.host.gpu.gpu0.bdf = "17:00.0"
+node.one.role = "guest"
+[node.one.guest]
+on = "host"
+arguments = [
+    "-machine", "cxl=on,cxl-fmw.0.targets.0=root-40,cxl-fmw.0.size=256G",
+    "-set", "device.root-40.driver=pxb-cxl",
+    "-set", "device.port-40-00.driver=cxl-rp",
+]
+[node.one.gpu.gpu0]
+bdf = "41:00.0"
+port = "40:00.0"
+"""
+
+
+def test_arguments_make_the_port_above_a_gpu_one_of_cxl() -> None:
+    rig = load.parse(CXL, "x")
+    one = rig.node["one"]
+    assert one.guest is not None
+    try:
+        qemu = program.choose(program.AUTO, "x86_64", ("pxb-cxl", "cxl-rp"))
+    except UsageError as error:
+        pytest.skip(str(error))
+    said = [word.replace("vfio-pci,host=0000:17:00.0", "edu") for word in arguments(one, lent(rig, one))]
+    kinds = _asked(qemu, [*said, *one.guest.arguments], {f"{_AT}/root-40": "type", f"{_AT}/port-40-00": "type"})
+    assert kinds == ["pxb-cxl", "cxl-rp"]

@@ -68,16 +68,16 @@ def test_a_node_with_everything() -> None:
         ("-numa", "node,nodeid=1,cpus=2,memdev=numa1"),
         ("-device", "intel-iommu,intremap=on,device-iotlb=on,aw-bits=39,caching-mode=on"),
         ("-device", "pxb-pcie,id=root-40,bus=pcie.0,addr=1c,bus_nr=64,numa_node=1"),
-        ("-device", "ioh3420,id=port-00-1e.0,bus=pcie.0,addr=1e,chassis=1"),
-        ("-device", "pcie-root-port,id=port-40-00.0,bus=root-40,addr=00,chassis=2"),
-        ("-device", "ioh3420,id=port-40-03.0,bus=root-40,addr=03,chassis=3"),
-        ("-device", "x3130-upstream,id=switch-sw,bus=port-40-03.0,addr=00"),
-        ("-device", "xio3130-downstream,id=port-43-01.0,bus=switch-sw,addr=01,chassis=4"),
-        ("-device", "xio3130-downstream,id=port-43-1f.0,bus=switch-sw,addr=1f,chassis=5"),
-        ("-device", "iommu-testdev,id=endpoint-t0,bus=port-00-1e.0,addr=00"),
-        ("-device", "igb,id=endpoint-i0,bus=port-40-00.0,addr=00,romfile="),
+        ("-device", "ioh3420,id=port-00-1e,bus=pcie.0,addr=1e,chassis=1"),
+        ("-device", "pcie-root-port,id=port-40-00,bus=root-40,addr=00,chassis=2"),
+        ("-device", "ioh3420,id=port-40-03,bus=root-40,addr=03,chassis=3"),
+        ("-device", "x3130-upstream,id=switch-sw,bus=port-40-03,addr=00"),
+        ("-device", "xio3130-downstream,id=port-43-01,bus=switch-sw,addr=01,chassis=4"),
+        ("-device", "xio3130-downstream,id=port-43-1f,bus=switch-sw,addr=1f,chassis=5"),
+        ("-device", "iommu-testdev,id=endpoint-t0,bus=port-00-1e,addr=00"),
+        ("-device", "igb,id=endpoint-i0,bus=port-40-00,addr=00,romfile="),
         ("-drive", "if=none,id=drive-n0,driver=null-co,size=64M,read-zeroes=on,snapshot=on"),
-        ("-device", "nvme,id=endpoint-n0,bus=port-43-1f.0,addr=00,serial=n0,drive=drive-n0"),
+        ("-device", "nvme,id=endpoint-n0,bus=port-43-1f,addr=00,serial=n0,drive=drive-n0"),
     ]
     assert kernel_parameters(everything()) == ("intel_iommu=on", "iommu=pt")
 
@@ -134,7 +134,7 @@ def test_qemu_takes_the_arguments_and_has_the_devices_where_they_say(word: str) 
 
 
 def _id(bdf: str) -> str:
-    return f"port-{bdf[5:].replace(':', '-')}"
+    return f"port-{bdf[5:-2].replace(':', '-')}"
 
 
 def _places(qemu: program.Program, said: tuple[str, ...], ids: list[str]) -> dict[str, tuple[str, str]]:

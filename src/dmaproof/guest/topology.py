@@ -44,7 +44,7 @@ _PARAMETERS: Mapping[tuple[str, str], tuple[str, ...]] = {
 def arguments(node: Node, lent: Mapping[str, Function] = MappingProxyType({})) -> tuple[str, ...]:
     """QEMU's options for the machine, its memory, IOMMU, ports, switches and functions; the rest is the caller's.
 
-    A port's id is ``port-00-10.0``, a switch's ``switch-NAME``, an endpoint's or GPU's ``endpoint-NAME``. ``lent``
+    A port's id is ``port-00-10``, a switch's ``switch-NAME``, an endpoint's or GPU's ``endpoint-NAME``. ``lent``
     are a guest's functions as the node has them that it is made on, by name: they are given to it by VFIO.
     """
     return tuple(_arguments(node, lent))
@@ -125,9 +125,9 @@ def _root(bus: int) -> str:
 
 
 def _id(bdf: str | None) -> str:
-    """QEMU's ids have no colons."""
+    """QEMU's ids have no colons, and with dots ``-set device.ID.KEY=VALUE`` cannot name them. Its function is 0."""
     assert bdf is not None  # noqa: S101 - dmaproof.rig.lab holds every part to have a port
-    return f"port-{bdf[5:].replace(':', '-')}"
+    return f"port-{bdf[5:-2].replace(':', '-')}"
 
 
 def _ports(qemu: Qemu, ports: Iterable[RootPort]) -> Iterator[str]:
