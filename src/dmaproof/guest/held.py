@@ -46,7 +46,7 @@ def _held(bdf: str) -> Held:
         table = tables.of_dump(dump(bdf))
     except DmaproofError as error:
         return Held(bdf, (), str(error))
-    return Held(bdf, tuple(Mapped(one.range.first, one.range.last, one.readonly) for one in table))
+    return Held(bdf, tuple(Mapped(one.range.first, one.range.last, bool(one.readonly)) for one in table))
 
 
 def as_tables(found: Iterable[Held]) -> tuple[Table, ...]:

@@ -15,6 +15,7 @@ from dmaproof.rig.lab import MIB
 from dmaproof.rig.model import Node
 
 _RAM = "ram"
+_PAGE_NBYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ def pages(node: Node) -> Pages | None:
         return None
     page_nbytes = node.guest.hugepage_nbytes
     return Pages(page_nbytes, (node.qemu or Qemu()).memory_nbytes // page_nbytes, node.guest.numa_node)
+
+
+def npages(node: Node) -> int:
+    """How many pages the IOMMU may have to know ``node``'s memory by."""
+    page_nbytes = (node.guest.hugepage_nbytes if node.guest is not None else None) or _PAGE_NBYTES
+    return (node.qemu or Qemu()).memory_nbytes // page_nbytes
 
 
 def options(node: Node, qemu: Qemu) -> Iterator[str]:
