@@ -15,6 +15,7 @@ BENCHMARKS = {
     "audit": audit.run,
     "lab_boot": lab.boot,
     "lab_suites": lab.suites,
+    "lab_guest": lab.guest,
 }
 
 

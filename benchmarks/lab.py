@@ -1,5 +1,5 @@
-"""A lab host from the command to its first word, beside virtme-ng's own boot of the same kernel on the same QEMU; and
-the suites on one.
+"""A lab host from the command to its first word, beside virtme-ng's own boot of the same kernel on the same QEMU; the
+suites on one; and a guest on one, from the command to the first result in it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dmaproof.guest import accel, kernel, program
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.program import Program
 
-BOOT_GOAL_S, SUITES_GOAL_S = 10.0, 120.0
-_RIG = "lab:vtd"
+BOOT_GOAL_S, SUITES_GOAL_S, GUEST_GOAL_S = 10.0, 120.0, 60.0
+_RIG, _GUESTS, _GUEST = "lab:vtd", "lab:guests", "guest-iommufd"
 _WORD = "first-word"
 _REPEAT = 5
 _TIMEOUT_S = 1200.0
@@ -35,6 +35,11 @@ def suites() -> list[Figure]:
     return _with_a_lab(_suites)
 
 
+def guest() -> list[Figure]:
+    """Lab host, guest and its first test."""
+    return _with_a_lab(_guest)
+
+
 def _with_a_lab(measure: Callable[[Kernel, Program], list[Figure]]) -> list[Figure]:
     try:
         image, qemu = kernel.choose("own", "x86_64"), program.choose(program.AUTO, "x86_64")
@@ -48,7 +53,7 @@ def _boot(image: Kernel, qemu: Program) -> list[Figure]:
     accelerated = accel.works(image, qemu, "x86_64")
     ours, theirs = _ours(), _virtmes(image, qemu, accelerated)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # vng looks for virtme-run
-    pairs = [(_until_word(ours), _until_word(theirs, {"PATH": path})) for _ in range(_REPEAT)]
+    pairs = [(_until(_is_word, ours), _until(_is_word, theirs, {"PATH": path})) for _ in range(_REPEAT)]
     how = f"Linux {image.release}, QEMU {qemu.version}, {'KVM' if accelerated else 'processor emulated'}"
     own, plain = zip(*pairs, strict=True)
     return [
@@ -72,8 +77,12 @@ def _virtmes(image: Kernel, qemu: Program, accelerated: bool) -> list[str]:
     ]
 
 
-def _until_word(command: Sequence[str], env: Mapping[str, str] | None = None) -> float:
-    """Seconds until ``command`` has printed the word on a line of its own; it is then let end."""
+def _is_word(line: str) -> bool:
+    return line.strip() == _WORD
+
+
+def _until(reached: Callable[[str], bool], command: Sequence[str], env: Mapping[str, str] | None = None) -> float:
+    """Seconds until ``command`` has printed a line that ``reached`` accepts; it is then let end."""
     with tempfile.TemporaryDirectory() as scratch:  # virtme-ng leaves files there
         began_s = time.perf_counter()
         process = subprocess.Popen(
@@ -91,11 +100,22 @@ def _until_word(command: Sequence[str], env: Mapping[str, str] | None = None) ->
             said = []
             for line in process.stdout:
                 said.append(line)
-                if line.strip() == _WORD:
+                if reached(line):
                     seconds = time.perf_counter() - began_s
                     process.communicate(timeout=_TIMEOUT_S)
                     return seconds
-    raise RuntimeError(f"{command[0]} did not say {_WORD!r}: {''.join(said[-20:])}")
+    raise RuntimeError(f"{' '.join(command)} ended before the line that was waited for: {''.join(said[-20:])}")
+
+
+def _guest(image: Kernel, qemu: Program) -> list[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "pytest", "suites/iommu/test_peer_dma.py", "-v", "-k", "peer_write"),
+            *(f"--rig={_GUESTS}", f"--modes={_GUEST}", "-p", "no:cacheprovider", f"--reports={folder}"),
+        ]
+        seconds = _until(lambda line: "PASSED" in line, command, {"PYTHONUNBUFFERED": "1"})
+    how = f"Linux {image.release} on QEMU {qemu.version}, in a lab host of the same"
+    return [Figure(f"{_GUESTS} {_GUEST}: command to first test passed", "s", [seconds], GUEST_GOAL_S, how)]
 
 
 def _suites(image: Kernel, _qemu: Program) -> list[Figure]:
