@@ -42,6 +42,13 @@ def told(found: Audit) -> list[tuple[str, str | None, str | None, int | None, Ra
 OF_SECOND = ("02:00.0", "0000:02:00.0", 0, SECOND)
 
 
+def test_behind_an_iommu_of_the_guests_own_nothing_is_proved() -> None:
+    own = "vfio_listener_region_add_iommu region_add [iommu] intel_iommu_dmar 0x0 - 0xfedfffff\n"
+    found = audited(text("edu-type1-viommu-7.2") + own, "edu.pci.json")
+    assert (found.findings, found.judged) == ((), ())
+    assert any("the guest has an IOMMU of its own that translates" in spot for spot in found.blind_spots)
+
+
 @pytest.mark.parametrize("asks", [True, False], ids=["query-pci", "trace alone"])
 @pytest.mark.parametrize(
     "name",

@@ -58,7 +58,7 @@ def audit(trace: Trace, asked: Asked | None = None) -> Audit:
         findings=tuple(sorted(dict.fromkeys(findings), key=_place)),
         left_out=tuple(dict.fromkeys(left_out)),
         blind_spots=blind.spots(trace, functions, pairing, wanted, asked.limits, bool(asked.tables)),
-        judged=(*((one.finding.device, one.range) for one in wanted), *never),
+        judged=(*(() if trace.state.translated else ((one.finding.device, one.range) for one in wanted)), *never),
     )
 
 
