@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections.abc import Iterable
 
@@ -66,6 +67,17 @@ def test_only_the_whole_address_is_left_out_of_the_words() -> None:
     assert words(Event(kind="bar", text=text, address=0x5100)) == "id 510005 at 0x@, @ once more"
     assert words(Event(kind="bar", text="id 51000", address=0x5100)) == "id 51000"
     assert words(Event(kind="bar", text="id 151 at 51", address=0x51)) == "id 151 at @"
+
+
+@given(st.text("01ax ", max_size=30), st.integers(0, 0x11A))
+def test_words_are_those_around_the_address_with_any_zeros_before_it(text: str, address: int) -> None:
+    expected = re.sub(rf"(?<![0-9a-f])0*{address:x}(?![0-9a-f])", "@", text)
+    assert words(Event(kind="bar", text=text, address=address)) == expected
+
+
+def test_a_line_of_nothing_but_zeros_takes_no_time_to_speak_of() -> None:
+    for address in (0, 0x10):  # with the square of the length it would be hours
+        assert words(Event(kind="bar", text="0" * 500_000 + "x", address=address))[-1] == "x"
 
 
 def test_without_an_address_or_a_time() -> None:

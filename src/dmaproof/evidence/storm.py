@@ -121,6 +121,9 @@ def words(event: Event) -> str:
     at = text.find(digits)
     while at >= 0:
         begin, end = at, at + len(digits)
+        if not address:  # its digits are leading zeros themselves: taken at once, or long runs would take for ever
+            while text[end : end + 1] == "0":
+                end += 1
         while begin > start and text[begin - 1] == "0":
             begin -= 1
         if (begin == start or text[begin - 1] not in _HEX) and text[end : end + 1] not in _HEX:
