@@ -14,7 +14,7 @@ import os
 import select
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
@@ -30,12 +30,11 @@ _BATCH_NBYTES = 1 << 16
 def main() -> None:
     ports = port.names()
     control = Port(ports.pop(port.CONTROL))
-    for number, name in enumerate(sorted(ports)):
-        _fork(_server(ports[name], at_once=number == 0))
+    servers = [_fork(_server(ports[name], at_once=number == 0)) for number, name in enumerate(sorted(ports))]
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "machine.tar.gz")
         packing = os.pidfd_open(_fork(lambda: _pack(archive)))
-        _pass_on(control, packing, archive)
+        _pass_on(control, packing, archive, {os.pidfd_open(pid): pid for pid in servers})
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -74,14 +73,18 @@ def _pack(path: Path) -> None:
     archive.save(Path("/"), path, "agent", with_log=False)
 
 
-def _pass_on(control: Port, packing: int, archive: Path) -> None:
-    """Send the archive once it is packed, and every record of the kernel log from boot on, for ever."""
+def _pass_on(control: Port, packing: int, archive: Path, servers: Mapping[int, int]) -> None:
+    """Send the archive once it is packed, and every record of the kernel log from boot on, for ever. ``servers``: the
+    processes that serve, by their pidfds. Raises ChildProcessError where one ends: whoever asked it would wait."""
     log = os.open(_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     waiter = select.poll()
     waiter.register(log, select.POLLIN)
-    waiter.register(packing, select.POLLIN)
+    for pidfd in (packing, *servers):
+        waiter.register(pidfd, select.POLLIN)
     while True:
         ready = {fd for fd, _ in waiter.poll()}
+        for pidfd in ready & servers.keys():
+            raise ChildProcessError(f"process {servers[pidfd]}, which served a port of the agent, has ended")
         if packing in ready:
             waiter.unregister(packing)
             _send(control, "machine", archive=_text(archive.read_bytes()), now_s=time.monotonic())

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dmaproof.errors import DmaproofError, NodeError
-from dmaproof.guest import hosting
+from dmaproof.errors import DmaproofError, NodeError, WorkloadFailed
+from dmaproof.guest import hosting, memory
 from dmaproof.guest.audit import bars
 from dmaproof.guest.audit.audit import Asked, audit
 from dmaproof.guest.audit.finding import Audit
@@ -25,6 +25,7 @@ from dmaproof.guest.audit.trace import of_chunks
 from dmaproof.guest.fate import Fate, fate
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
 from dmaproof.guest.foretell import Foretold, foretell
+from dmaproof.guest.held import as_tables, holdings
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
 from dmaproof.guest.place import Place, machine
@@ -40,6 +41,8 @@ BOOT_S, BOOT_EMULATED_S = 120.0, 400.0
 """How long a guest may take to come up, before the rig's scale: without KVM, on a lab host, it is emulated by what is
 emulated."""
 PCI = "query-pci.json"
+_MOST_PAGES = 1 << 16
+"""The kernel prints the IOMMU's tables a line a page: more take minutes, and hold a lock of the domain meanwhile."""
 _START_S, _STOP_S, _TRIAL_S = 90.0, 60.0, 120.0
 
 
@@ -51,18 +54,28 @@ class Guest:
     node: Node
     assigned: Mapping[str, str]
     _keeper: Worker | RemoteWorker
+    _pages: int
 
     def fate(self) -> Fate:
         """What has become of it. Raises DmaproofError where nobody answers any more."""
-        return fate(self.node.name, self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S)))
+        try:
+            return fate(self.node.name, self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S)))
+        except WorkloadFailed as error:
+            if error.type_name != hosting.NoGuest.__name__:
+                raise
+            return Fate("was killed", f"QEMU of {self.node.name} was killed with the process that kept it")
 
     def audit(self) -> Audit:
-        """What stage 2 holds of its device memory now, by QEMU's trace, against where QEMU says that the guest has
-        its BARs. Raises DmaproofError where nobody answers any more."""
+        """What stage 2 holds of its device memory now, by the IOMMU's own tables where the kernel shows them in a
+        reasonable time, else by QEMU's trace, against where QEMU says that the guest has its BARs. Raises DmaproofError
+        where nobody answers any more."""
         state = self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S))
+        bdfs = list(self.assigned.values()) if self._pages <= _MOST_PAGES else []
+        held = self._keeper.run(holdings, deadline=Deadline.after(_STOP_S), bdfs=bdfs)
         functions = bars.of_query(json.loads(state.pci)) if state.pci else None
         hosts = {guest.removeprefix("0000:"): host for guest, host in self.assigned.items()}
-        return audit(of_chunks([state.trace.encode()]), Asked(functions=functions, hosts=hosts))
+        asked = Asked(functions=functions, hosts=hosts, tables=as_tables(held.of))
+        return audit(of_chunks([state.trace.encode()]), asked)
 
 
 @contextmanager
@@ -90,14 +103,14 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
                 line(agent, 0)
             made = machine(rig, place, host, accelerated)
             start_s = scale * (_START_S + made.answers_in_s)
+            stack.callback(_end, worker, keep / place.node.name, scale)  # also what a start that hangs has bound
             worker.run(hosting.start, deadline=Deadline.after(start_s), machine=made)
-            stack.callback(_end, worker, keep / place.node.name, scale)
             try:
                 ready()
             except NodeError as error:
                 raise NodeError(f"{error}{_last(worker)}") from None
         node = Node(place.node.name, place.folder / ROOT, {}, agent, (told,))
-        yield Guest(node, {one.bdf: bdf for one, bdf in assigned(rig, place.node)}, worker)
+        yield Guest(node, {one.bdf: bdf for one, bdf in assigned(rig, place.node)}, worker, memory.npages(place.node))
 
 
 def foretold(rig: Rig, place: Place, host: Node, run_id: str) -> Foretold:

@@ -25,7 +25,7 @@ from dmaproof.guest.machine import QMP, Machine, start_qemu
 from dmaproof.guest.program import Program
 from dmaproof.guest.qmp import Monitor
 from dmaproof.vfio.bind import bound, kept_journal
-from dmaproof.vfio.journal import Journal
+from dmaproof.vfio.journal import FOLDER, Journal
 from dmaproof.vfio.restore import replay
 
 _QMP_S, _QUIT_S, _KILL_S, _STEP_S = 20.0, 5.0, 5.0, 0.05
@@ -51,6 +51,10 @@ class End:
     trace: str
     console: str
     pci: str
+
+
+class NoGuest(DmaproofError):  # noqa: N818 - an outcome
+    """This process keeps no guest: not yet, or not any more, or another did that has been killed."""
 
 
 class _Kept:
@@ -124,9 +128,9 @@ def start(machine: Machine) -> State:
 
 
 def look() -> State:
-    """How the guest is. Raises DmaproofError where there is none."""
+    """How the guest is. Raises NoGuest."""
     if not _kept:
-        raise DmaproofError("this process keeps no guest")
+        raise NoGuest("this process keeps no guest: the one that kept it has ended, and QEMU with it")
     kept = _kept[0]
     pci = kept.pci()
     trace = _tail(kept.folder / TRACE) + _tail(kept.folder / QEMU_LOG)  # what failed is told on standard error
@@ -135,7 +139,9 @@ def look() -> State:
 
 def stop() -> End:
     """End the guest, and give its functions back. Raises DmaproofError naming what could not be given back."""
-    if not _kept:
+    if not _kept:  # there was none, or the process that kept it was killed
+        if FOLDER.is_dir():
+            replay()
         return End("", "", "", "")
     return _kept.pop().end()
 

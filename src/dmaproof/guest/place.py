@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import Machine
 from dmaproof.guest.program import Program
+from dmaproof.guest.scratch import scratch
 from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.node.node import Node
 from dmaproof.rig.guests import lent
@@ -46,18 +47,19 @@ class Place:
 @contextmanager
 def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[str, Place]]:
     """What those guests of ``rig`` are made of that ``names`` has, and what they boot from, written under ``workdir``:
-    before a lab host boots, so that its root file system has it.
+    before a lab host boots, so that its root file system has it. ``workdir`` is removed afterwards, however this
+    process ends.
 
     Raises UsageError with the command that supplies what is not there.
     """
     made = [node for node in rig.nodes if node.guest is not None and node.name in names]
     with ExitStack() as stack:
         if made:
-            workdir.mkdir(parents=True, exist_ok=True)
-        yield {node.name: _prepare(rig, node, workdir.absolute(), stack) for node in made}
+            stack.enter_context(scratch(workdir.absolute()))
+        yield {node.name: _prepare(rig, node, workdir.absolute()) for node in made}
 
 
-def _prepare(rig: Rig, node: RigNode, workdir: Path, stack: ExitStack) -> Place:
+def _prepare(rig: Rig, node: RigNode, workdir: Path) -> Place:
     qemu = node.qemu or Qemu()
     image = kernel.choose(qemu.kernel, qemu.arch)
     by = program.choose(qemu.program, qemu.arch, needed(arguments(node, lent(rig, node))))
@@ -65,15 +67,8 @@ def _prepare(rig: Rig, node: RigNode, workdir: Path, stack: ExitStack) -> Place:
         return Place(node, workdir / node.name, None, image, by)
     initrd = workdir / f"{_INITRD}-{image.release}"
     if not initrd.exists():
-        stack.callback(_remove, initrd)
         initramfs.write(initrd, userland.find(qemu.arch), image)
     return Place(node, workdir / node.name, initrd, image, by)
-
-
-def _remove(initrd: Path) -> None:
-    initrd.unlink(missing_ok=True)
-    with suppress(OSError):  # the folders of other nodes are in it
-        initrd.parent.rmdir()
 
 
 def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
