@@ -187,6 +187,17 @@ def test_a_host_that_dies_fails_the_tests_that_needed_it(
     assert gone(run) == []
 
 
+def test_a_host_whose_agent_is_killed_is_gone_at_once(begin: Start, gone: Callable[[Finished], object]) -> None:
+    run = begin(*DMA, "-k", "write_to_nowhere", "-p", "tests.run.plugins.agent_killed").finish()
+    assert run.status == 1, run.output
+    assert len(messages(run)) > 1
+    for said in messages(run).values():
+        assert "QEMU ended (status 0)" in said
+        assert "which served a port of the agent, has ended" in said
+    assert max(test.duration_s for test in run.record.tests) < SOON_S, "nobody waits for the deadline of a test"
+    assert gone(run) == []
+
+
 def test_a_host_that_falls_silent_is_given_up_once(
     begin: Start, tmp_path: Path, scratch: Path, gone: Callable[[Finished], object]
 ) -> None:
