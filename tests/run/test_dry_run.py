@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dmaproof.vfio.journal import FOLDER
 from tests.run.conftest import Left, RunSuites
 from tests.support.lab import supplied
 
@@ -34,18 +31,14 @@ node.one.endpoint.edu0 = { kind = "edu", bdf = "0000:02:00.0", port = "0000:00:1
 
 
 @pytest.fixture
-def left() -> Iterator[None]:
+def bindings(tmp_path: Path) -> Path:
     """What a run of this boot has left that was killed after it gave a function to VFIO which is no more."""
-    if os.geteuid() != 0:
-        pytest.skip("the journal of bindings is root's")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"0-{os.getpid()}.jsonl"
+    folder = tmp_path / "bindings"
+    folder.mkdir()
     entry = {"kind": "binding", "bdf": NOWHERE, "driver": "nvme", "override": None, "ours": "vfio-pci"}
     boot = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "pid": 0}
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in (boot, entry)))
-    yield
-    assert path.is_file(), "a dry run puts nothing back"
-    path.unlink()
+    (folder / "1-1.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (boot, entry)))
+    return folder
 
 
 def test_a_rig_without_guests_says_so(run_suites: RunSuites) -> None:
@@ -61,13 +54,14 @@ def test_elsewhere_than_in_the_suites_it_runs_nothing(run_suites: RunSuites) -> 
     assert "--dry-run is for a run of the suites" in run.output
 
 
-@pytest.mark.usefixtures("left")
-def test_what_would_be_refused_fails(run_suites: RunSuites, tmp_path: Path, nothing_left: Left) -> None:
+def test_what_would_be_refused_fails(run_suites: RunSuites, tmp_path: Path, nothing_left: Left, bindings: Path) -> None:
     supplied(python=True)
     (tmp_path / "mine.toml").write_text(HOST.format(bdf=NOWHERE))
-    run = run_suites("suites", f"--rig={tmp_path / 'mine.toml'}", "--dry-run")
+    env = {"DMAPROOF_BINDINGS": str(bindings)}
+    run = run_suites("suites", f"--rig={tmp_path / 'mine.toml'}", "--dry-run", env=env)
     assert run.status == 1, run.output
     assert f"  refused: there is no PCI function {NOWHERE}" in run.output
+    assert len([*bindings.glob("*.jsonl")]) == 1, "a dry run puts nothing back"
     assert run.folder is None
     assert nothing_left(run) == []
 

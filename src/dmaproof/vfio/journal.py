@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dmaproof.errors import DmaproofError
 
-FOLDER = Path("/run/dmaproof/bindings")
+FOLDER = Path(os.environ.get("DMAPROOF_BINDINGS", "/run/dmaproof/bindings"))
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LOCK = "lock"
 _POLL_S = 0.01

@@ -38,7 +38,7 @@ class Plan:
     @property
     def changes(self) -> tuple[str, ...]:
         """For a dry run: what is put back first, then one line a function."""
-        first = [f"{_undone(entry)}, put back first: a run that was killed has left it so" for entry in self.first]
+        first = [f"{undone(entry)}, put back first: a run that was killed has left it so" for entry in self.first]
         taken = [
             f"{one.bdf}: {one.driver or 'no driver'} -> {one.ours}"
             + (f" (driver_override {one.override!r} comes back afterwards)" if one.override else "")
@@ -52,7 +52,8 @@ class Plan:
         return "\n".join((*self.changes, *self.refusals))
 
 
-def _undone(entry: Entry) -> str:
+def undone(entry: Entry) -> str:
+    """What putting ``entry`` back does."""
     if isinstance(entry, Binding):
         return f"{entry.bdf}: {entry.ours} -> {entry.driver or 'no driver'}"
     return f"{entry.path}: -> {entry.was}"
