@@ -86,9 +86,11 @@ class Wire:
 
 @pytest.fixture
 def wire(tmp_path: Path) -> Iterator[Wire]:
-    (tmp_path / "box/agent").mkdir(parents=True)
+    for name in ("box/agent", "box/tmp"):
+        (tmp_path / name).mkdir(parents=True)
     wire = Wire(tmp_path / "box/agent")
-    agent = subprocess.Popen([sys.executable, "-c", SERVE.format(device=wire.device)])
+    command = [sys.executable, "-c", SERVE.format(device=wire.device)]
+    agent = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path / "box/tmp")})
     yield wire
     wire.close()
     agent.kill()
@@ -150,6 +152,14 @@ def test_two_workers_of_one_process_are_two_processes(worker: RemoteWorker, tmp_
     with RemoteWorker(node, tmp_path / "out", run_id="a-run") as other:
         pids = {run(one, planted.add, pair=planted.Pair(1, 2)).pid for one in (worker, other)}
     assert len(pids) == 2
+
+
+def test_a_worker_that_is_stopped_leaves_no_file_over_there(worker: RemoteWorker, tmp_path: Path) -> None:
+    pid = run(worker, planted.add, pair=planted.Pair(1, 2)).pid
+    assert len(list((tmp_path / "box/tmp").iterdir())) == 1
+    worker.stop()
+    assert run(worker, planted.add, pair=planted.Pair(1, 2)).pid != pid
+    assert len(list((tmp_path / "box/tmp").iterdir())) == 1, "the new one's"
 
 
 def test_frames_of_any_size_arrive(worker: RemoteWorker) -> None:

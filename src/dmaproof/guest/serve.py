@@ -5,6 +5,7 @@ It has one thread, so that workers can be forked from it: starting Python takes 
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -37,6 +38,7 @@ def serve(frames: Iterable[bytes], answers: Port) -> None:
             case Stop() as stop:
                 if worker := workers.pop((stop.session, stop.worker), None):
                     worker.stop()
+                    shutil.rmtree(worker.output_path.parent, ignore_errors=True)
             case Work() as work:
                 key = work.session, work.worker
                 if key not in workers:
