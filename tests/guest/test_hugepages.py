@@ -67,6 +67,7 @@ def test_a_size_that_there_is_not_is_refused_with_those_that_there_are(tmp_path:
 def test_a_kernel_gives_them_on_the_node_that_is_asked_for_and_has_them_back(tmp_path: Path) -> None:
     supplied()
     rig = load.load("lab:vtd-numa")
+    rig = rig.model_copy(update={"deadline": rig.deadline.model_copy(update={"scale": 3.0})})  # other tests run beside
     with lab.provision(rig, tmp_path / "lab") as nodes, RemoteWorker(nodes["host"], tmp_path, run_id="ours") as worker:
         deadline = Deadline.after(60)
         some = worker.run(counted, deadline=deadline, pages=Pages(2 * MIB, 16, 1))

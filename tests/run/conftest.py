@@ -42,6 +42,11 @@ class Finished:
         return {verdict.signature for verdict in self.record.verdicts}
 
 
+def _environment() -> dict[str, str]:
+    """This process's, but for what would make a run think that it is one of several processes of xdist's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+
+
 class Started:
     """A run under way."""
 
@@ -56,7 +61,7 @@ class Started:
             stdout=self._out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **env},
+            env={**_environment(), **env},
         )
 
     def finish(self) -> Finished:

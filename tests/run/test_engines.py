@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from dmaproof.node.hold import hold_for_run
 from dmaproof.node.node import Node
 from tests.run.conftest import Finished, RunSuites
 
-EDU0, EDU1, NVME0 = "00fe:01:00.0", "00fe:02:00.0", "00fe:03:00.0"  # on a bus that no machine of ours has
+DOMAIN = f"{0xFD - int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]):04x}"
+"""No machine of ours has it; each process of xdist's has one, for functions are held for a run."""
+EDU0, EDU1, NVME0 = (f"{DOMAIN}:0{bus}:00.0" for bus in (1, 2, 3))
 CASES = "tests/run/cases/engines.py"
 RIG = f"""
 name = "bench"
@@ -23,15 +26,15 @@ path = [
 [node.host.endpoint.edu0]
 kind = "edu"
 bdf = "{EDU0}"
-port = "00fe:00:01.0"
+port = "{DOMAIN}:00:01.0"
 [node.host.endpoint.edu1]
 kind = "edu"
 bdf = "{EDU1}"
-port = "00fe:00:02.0"
+port = "{DOMAIN}:00:02.0"
 [node.host.endpoint.nvme0]
 kind = "nvme"
 bdf = "{NVME0}"
-port = "00fe:00:03.0"
+port = "{DOMAIN}:00:03.0"
 """
 
 
