@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,11 @@ deadline.workload_s = 5
 """
 NOBODYS = [str(Owner(None, None))] * 3
 UP_S = 240.0
+ASKED_FOR = "DMAPROOF_LAB_GUESTS"
+pytestmark = pytest.mark.skipif(
+    not os.environ.get(ASKED_FOR),
+    reason=f"KVM on a processor whose SVM QEMU emulates: now and then a guest there never comes up; {ASKED_FOR}=1 runs it",
+)
 
 
 @pytest.fixture(autouse=True)
