@@ -36,7 +36,7 @@ UP_S = 240.0
 ASKED_FOR = "DMAPROOF_LAB_GUESTS"
 pytestmark = pytest.mark.skipif(
     not os.environ.get(ASKED_FOR),
-    reason=f"KVM on a processor whose SVM QEMU emulates: now and then a guest there never comes up; {ASKED_FOR}=1 runs it",
+    reason=f"now and then a guest by KVM on emulated SVM never comes up: {ASKED_FOR}=1 runs it all the same",
 )
 
 
