@@ -9,7 +9,7 @@ import pytest
 
 from tests.run.conftest import Finished, RunSuites
 
-HASTE = "--deadline-scale=0.5"
+HASTE = "--deadline-scale=1.5"
 """What hangs here hangs for certain: half the time is enough to see it."""
 
 
