@@ -18,6 +18,9 @@ from dmaproof.report.stream import Record, read
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 240
+PATIENCE = "--deadline-scale=5"
+"""For the runs in which nothing hangs: beside another test's run, on a machine that has other work too, a workload may
+take much longer than its rig allows. Those that are about hangs say how long they want to wait."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Started:
         self.reports = reports
         self.log = reports.parent / f"{reports.name}.log"
         self._out = self.log.open("w")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--reports={reports}", *args]
+        options = ["-p", "no:cacheprovider", f"--reports={reports}", PATIENCE]
+        command = [sys.executable, "-m", "pytest", *options, *args]  # of an option given twice, the last one counts
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -72,7 +76,7 @@ class Started:
         latest = self.reports / "latest"
         return Finished(status, self.log.read_text(), latest.resolve() if latest.exists() else None)
 
-    def wait_for(self, form: str, timeout_s: float = 60) -> None:
+    def wait_for(self, form: str, timeout_s: float = LIMIT_S) -> None:
         """Wait until the run has printed something."""
         end = time.monotonic() + timeout_s
         while not re.search(form, self.log.read_text()):

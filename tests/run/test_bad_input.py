@@ -110,6 +110,15 @@ def test_interrupt(start: Start, nothing_left: Left) -> None:
     assert nothing_left(run) == []
 
 
+def test_an_interrupted_teardown_loses_no_outcome(run_suites: RunSuites) -> None:
+    """What people were told while it ran is in the record too; nor is a file that nobody could close their concern."""
+    run = run_suites(*SLOW[:2], "-k", "host_copy", "-v", "-p", "tests.run.plugins.interrupted_teardown")
+    assert_interrupted_with_reports(run)
+    assert run.output.count("PASSED") == 1
+    assert list(run.outcomes.values()) == ["passed"]
+    assert "Traceback" not in run.output
+
+
 @pytest.mark.parametrize("extra", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_killed(extra: tuple[str, ...], start: Start, nothing_left: Left, tmp_path: Path) -> None:
     started = start(*SLOW, *extra)

@@ -8,8 +8,6 @@ from dmaproof.evidence.fact import CounterStep
 from suites.topology.test_health import ALLOWED_PER_MINUTE, beyond
 from tests.run.conftest import Finished, RunSuites
 
-PATIENCE = "--deadline-scale=3"
-"""Nothing hangs here: on a busy machine a deadline would only be in the way."""
 GPUS = {"0000:04:00.0", "0000:82:00.0"}
 
 
@@ -37,7 +35,7 @@ def test_of_a_pair_that_lost_its_writes(run_suites: RunSuites) -> None:
 
 def test_of_rates_that_fall_short(run_suites: RunSuites) -> None:
     plant = "--plant=p2p-slower-than-host"
-    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", plant, "-k", "staging and gpu0-gpu1", PATIENCE)
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", plant, "-k", "staging and gpu0-gpu1")
     assert run.signatures == {"p2p-slower-than-host"}, run.output
     on, off = sorted(seen(run, "measured"), key=lambda one: not one["peer"])
     assert (on["peer"], off["peer"]) == (True, False)
@@ -55,7 +53,12 @@ def test_a_passing_test_leaves_no_facts(run_suites: RunSuites) -> None:
 
 def test_kernel_threads_of_a_stuck_driver(run_suites: RunSuites) -> None:
     run = run_suites(
-        "suites/uvm", "--rig=virtual:pcie-pair", "--plant=uvm-service-stuck", "-k", "first_touch and managed and gpu"
+        "suites/uvm",
+        "--rig=virtual:pcie-pair",
+        "--plant=uvm-service-stuck",
+        "-k",
+        "first_touch and managed and gpu",
+        "--deadline-scale=1.5",
     )
     threads = seen(run, "kernel-thread")
     assert any(str(one["comm"]).endswith(" BH") and one["state"] in "DR" for one in threads), run.output

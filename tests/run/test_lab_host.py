@@ -48,7 +48,7 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begin(start: Start, scratch: Path) -> Start:
-    return lambda *args: start(*args, env={"TMPDIR": str(scratch)})
+    return lambda *args: start("--deadline-scale=1", *args, env={"TMPDIR": str(scratch)})
 
 
 @pytest.fixture

@@ -48,6 +48,15 @@ def test_an_observer_that_dies_is_a_blind_spot_of_the_run(start: Start) -> None:
     assert any("NVML" in text for text in told), told
 
 
+def test_a_worker_that_is_slow_to_start_is_no_hang(run_suites: RunSuites, tmp_path: Path) -> None:
+    """As from a cold disk: 3 s for the process, where the rig leaves a workload 1.5 s."""
+    slow = "import sys, time\nif 'dmaproof.node.worker_main' in sys.orig_argv:\n    time.sleep(3)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    choice = ("--rig=virtual:pcie-pair", "-k", "local_copy and gpu0", "--deadline-scale=0.5")
+    run = run_suites("suites/p2p", *choice, env={"PYTHONPATH": str(tmp_path)})
+    assert run.status == 0, run.output
+
+
 def test_after_a_failure_work_goes_on_in_a_fresh_process(run_suites: RunSuites) -> None:
     plugin = ("-p", "tests.run.plugins.worker_pids", "-s")
     run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "-k", "local_copy", *plugin)

@@ -86,6 +86,15 @@ def _function(name: str, device: Device) -> Any:
     return cu.cuModuleGetFunction(_module(SIGNATURES[name][0], device), name.encode())
 
 
+def prepare(compute_capabilities: tuple[str, ...]) -> None:
+    """A workload: read the compiler and compile every kernel for ``compute_capabilities`` ("9.0"), which touches no
+    GPU. On a cold disk that takes longer than many a workload."""
+    for wanted in compute_capabilities:
+        major, minor = wanted.split(".")
+        for file in dict.fromkeys(file for file, _ in SIGNATURES.values()):
+            compiled(file, (int(major), int(minor)), "ptx")
+
+
 def load_all(device: Device) -> None:
     """Load every kernel for ``device`` now. Loading may wait until the context is idle, which it never gets behind a
     kernel that holds a stream (CUDA C++ Programming Guide, lazy loading, concurrent execution)."""
