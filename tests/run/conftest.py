@@ -45,11 +45,6 @@ class Finished:
         return {verdict.signature for verdict in self.record.verdicts}
 
 
-def _environment() -> dict[str, str]:
-    """This process's, but for what would make a run think that it is one of several processes of xdist's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-
-
 class Started:
     """A run under way."""
 
@@ -65,7 +60,7 @@ class Started:
             stdout=self._out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**_environment(), **env},
+            env={**os.environ, **env},
         )
 
     def finish(self) -> Finished:
@@ -116,6 +111,37 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def run_suites(start: Start) -> RunSuites:
     return lambda *args, **more: start(*args, **more).finish()
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """The temp folder of a run that ``begin`` begins."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def begin(start: Start, scratch: Path) -> Start:
+    """``begin(*pytest_arguments)``: as ``start``, with the rig's own deadlines and a temp folder to look into."""
+    return lambda *args: start("--deadline-scale=1", *args, env={"TMPDIR": str(scratch)})
+
+
+@pytest.fixture
+def gone(scratch: Path, nothing_left: Left) -> Left:
+    """What is left of a run: processes, and what is in its temp folder but for pytest's own (of xdist)."""
+
+    def left(run: Finished) -> list[str]:
+        processes, until = nothing_left(run), time.monotonic() + 10
+        while (files := [*map(str, _not_of_pytest(scratch))]) and time.monotonic() < until:
+            time.sleep(0.1)
+        return [*processes, *files]
+
+    return left
+
+
+def _not_of_pytest(folder: Path) -> Iterator[Path]:
+    return (one for one in folder.iterdir() if not one.name.startswith("pytest-"))
 
 
 def assert_interrupted_with_reports(run: Finished) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from dmaproof.endpoint.assigned.rebind import Owner
-from tests.run.conftest import Finished, Left, Start
+from tests.run.conftest import Left, Start, Started
 from tests.support.lab import supplied
 
 GUEST = """
@@ -47,43 +46,22 @@ def lab() -> None:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """The temp folder of a run."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    return folder
+def peer_writes(begin: Start, tmp_path: Path) -> Start:
+    """``peer_writes(names, *more)``: in guests of these names, one after the other."""
 
-
-@pytest.fixture
-def begin(start: Start, scratch: Path, tmp_path: Path) -> Start:
-    """``begin(names, *more)``: peer writes in guests of these names, one after the other."""
-
-    def run(names: Sequence[str], *more: str) -> object:
+    def run(names: Sequence[str], *more: str) -> Started:
         rig = tmp_path / "crashes.toml"
         rig.write_text(RIG + "".join(GUEST.format(name=name) for name in names))
         asked = (f"--rig={rig}", f"--modes={','.join(names)}", "-k", "test_peer_write", "-v", "--deadline-scale=3")
-        return start("suites/iommu/test_peer_dma.py", *asked, *more, env={"TMPDIR": str(scratch)})
+        return begin("suites/iommu/test_peer_dma.py", *asked, *more)
 
-    return run  # type: ignore[return-value]
-
-
-@pytest.fixture
-def gone(scratch: Path, nothing_left: Left) -> Callable[[Finished], object]:
-    """What is left of a run: processes, and files in its temp folder."""
-
-    def left(run: Finished) -> object:
-        processes, until = nothing_left(run), time.monotonic() + 10
-        while [*scratch.iterdir()] and time.monotonic() < until:
-            time.sleep(0.1)
-        return [*processes, *scratch.iterdir()]
-
-    return left
+    return run
 
 
-def test_the_run_goes_on_and_the_functions_are_given_back(begin: Start, gone: Callable[[Finished], object]) -> None:
+def test_the_run_goes_on_and_the_functions_are_given_back(peer_writes: Start, gone: Left) -> None:
     """The worker that keeps QEMU is killed; the next guest needs the same functions, and its QEMU is killed."""
     names = ("guest-worker", "guest-qemu")
-    started = begin(names, "-p", "tests.run.plugins.guest_killed")
+    started = peer_writes(names, "-p", "tests.run.plugins.guest_killed")
     started.process.wait(2 * UP_S)
     run = started.finish()
     assert run.status == 1, run.output
@@ -101,9 +79,9 @@ def test_the_run_goes_on_and_the_functions_are_given_back(begin: Start, gone: Ca
 
 
 def test_a_run_that_is_killed_while_its_guest_works_leaves_nothing(
-    begin: Start, scratch: Path, gone: Callable[[Finished], object]
+    peer_writes: Start, scratch: Path, gone: Left
 ) -> None:
-    started = begin(("guest-one",))
+    started = peer_writes(("guest-one",))
     started.wait_for("PASSED", UP_S)
     assert [*scratch.iterdir()]
     started.signal(signal.SIGKILL)

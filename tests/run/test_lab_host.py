@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -36,25 +36,6 @@ _KEEPER = b"dmaproof.guest.keeper"
 @pytest.fixture(autouse=True)
 def lab() -> None:
     supplied()
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """The temp folder of a run."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def begin(start: Start, scratch: Path) -> Start:
-    return lambda *args: start("--deadline-scale=1", *args, env={"TMPDIR": str(scratch)})
-
-
-@pytest.fixture
-def gone(scratch: Path, nothing_left: Left) -> Callable[[Finished], object]:
-    """What is left of a run: processes, and files in its temp folder but for pytest's own (of xdist)."""
-    return lambda run: [*nothing_left(run), *(one for one in scratch.iterdir() if not one.name.startswith("pytest-"))]
 
 
 def odd(tmp_path: Path, *parameters: str) -> str:
@@ -93,9 +74,7 @@ def messages(run: Finished) -> Mapping[str, str]:
     return {test.id.partition("::")[2]: test.message for test in run.record.tests if test.outcome == "failed"}
 
 
-def test_a_killed_run_leaves_what_was_recorded_and_nothing_else(
-    begin: Start, scratch: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_a_killed_run_leaves_what_was_recorded_and_nothing_else(begin: Start, scratch: Path, gone: Left) -> None:
     started = begin(*DMA)
     started.wait_for("PASSED")
     qemu_of(scratch)
@@ -107,9 +86,7 @@ def test_a_killed_run_leaves_what_was_recorded_and_nothing_else(
     assert record.end is None
 
 
-def test_a_run_killed_while_its_host_boots_leaves_nothing(
-    begin: Start, scratch: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_a_run_killed_while_its_host_boots_leaves_nothing(begin: Start, scratch: Path, gone: Left) -> None:
     started = begin(*DMA)
     qemu_of(scratch)
     run = killed(started)
@@ -119,9 +96,7 @@ def test_a_run_killed_while_its_host_boots_leaves_nothing(
     assert run.folder is None
 
 
-def test_ctrl_c_ends_the_host_and_reports_what_was_run(
-    begin: Start, scratch: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_ctrl_c_ends_the_host_and_reports_what_was_run(begin: Start, scratch: Path, gone: Left) -> None:
     started = begin(*DMA)
     started.wait_for("PASSED")
     started.signal(signal.SIGINT)
@@ -131,9 +106,7 @@ def test_ctrl_c_ends_the_host_and_reports_what_was_run(
     assert gone(run) == []
 
 
-def test_ctrl_c_while_the_host_boots_ends_at_once(
-    begin: Start, scratch: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_ctrl_c_while_the_host_boots_ends_at_once(begin: Start, scratch: Path, gone: Left) -> None:
     started = begin(*DMA)
     qemu_of(scratch)
     before_s = time.monotonic()
@@ -145,9 +118,7 @@ def test_ctrl_c_while_the_host_boots_ends_at_once(
     assert gone(run) == []
 
 
-def test_a_kernel_that_panics_is_told_by_its_last_words(
-    begin: Start, tmp_path: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_a_kernel_that_panics_is_told_by_its_last_words(begin: Start, tmp_path: Path, gone: Left) -> None:
     run = begin(*SUITE, odd(tmp_path, "rootfstype=ext4")).finish()
     assert run.status == 2
     assert "Kernel panic - not syncing: VFS: Unable to mount root fs" in run.output
@@ -156,9 +127,7 @@ def test_a_kernel_that_panics_is_told_by_its_last_words(
     assert gone(run) == []
 
 
-def test_a_kernel_that_panics_and_stays_is_given_up(
-    begin: Start, tmp_path: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_a_kernel_that_panics_and_stays_is_given_up(begin: Start, tmp_path: Path, gone: Left) -> None:
     rig = odd(tmp_path, "rootfstype=ext4", "panic=0")
     run = begin(*SUITE, rig, "--deadline-scale=0.25").finish()
     assert run.status == 2
@@ -167,9 +136,7 @@ def test_a_kernel_that_panics_and_stays_is_given_up(
     assert gone(run) == []
 
 
-def test_a_host_that_dies_fails_the_tests_that_needed_it(
-    begin: Start, scratch: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_a_host_that_dies_fails_the_tests_that_needed_it(begin: Start, scratch: Path, gone: Left) -> None:
     started = begin(*DMA)
     started.wait_for("PASSED")
     os.kill(qemu_of(scratch), signal.SIGKILL)
@@ -187,7 +154,7 @@ def test_a_host_that_dies_fails_the_tests_that_needed_it(
     assert gone(run) == []
 
 
-def test_a_host_whose_agent_is_killed_is_gone_at_once(begin: Start, gone: Callable[[Finished], object]) -> None:
+def test_a_host_whose_agent_is_killed_is_gone_at_once(begin: Start, gone: Left) -> None:
     run = begin(*DMA, "-k", "write_to_nowhere", "-p", "tests.run.plugins.agent_killed").finish()
     assert run.status == 1, run.output
     assert len(messages(run)) > 1
@@ -198,9 +165,7 @@ def test_a_host_whose_agent_is_killed_is_gone_at_once(begin: Start, gone: Callab
     assert gone(run) == []
 
 
-def test_a_host_that_falls_silent_is_given_up_once(
-    begin: Start, tmp_path: Path, scratch: Path, gone: Callable[[Finished], object]
-) -> None:
+def test_a_host_that_falls_silent_is_given_up_once(begin: Start, tmp_path: Path, scratch: Path, gone: Left) -> None:
     """Deadlines do not depend on the machine that they are about; and those who come later do not wait for it again."""
     started = begin(*SUITE, odd(tmp_path))
     started.wait_for("PASSED")
@@ -213,7 +178,7 @@ def test_a_host_that_falls_silent_is_given_up_once(
     assert gone(run) == []
 
 
-def test_two_processes_share_a_host(begin: Start, gone: Callable[[Finished], object]) -> None:
+def test_two_processes_share_a_host(begin: Start, gone: Left) -> None:
     run = begin("suites/iommu/test_unmapped.py", "--rig=lab:vtd", "-n", "2").finish()
     assert run.status == 0, run.output
     assert run.record.whole

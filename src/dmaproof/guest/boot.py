@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from dmaproof.errors import NodeError
@@ -48,8 +49,14 @@ def guest_command(
 ) -> tuple[str, ...]:
     """The same for a guest on this system: without console, agent ports and accelerator, which its keeper adds."""
     words = on_own_root(kernel, program, folder, _parameters(node, accelerated), options, accelerated=False)
-    at = words.index(_NO_CONSOLE)  # behind "-serial chardev:console -chardev"
-    return (*words[: at - 3], *words[at + 1 :])
+    return _without(_without(words, "-serial", "chardev:console"), "-chardev", _NO_CONSOLE)
+
+
+def _without(words: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
+    at = next((at for at, pair in enumerate(pairwise(words)) if pair == (option, value)), None)
+    if at is None:
+        raise NodeError(f"virtme-ng writes no {option} {value}: this dmaproof does not know its version")
+    return (*words[:at], *words[at + 2 :])
 
 
 def on_own_root(

@@ -5,6 +5,7 @@ kernel that cannot mount this system's root.
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 from dmaproof.guest import fault_trace, initramfs, userland
@@ -13,7 +14,6 @@ from dmaproof.guest.folder import CONSOLE
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.program import Program
 from dmaproof.guest.topology import arguments, kernel_parameters
-from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Node
 
 _INITRD = "initrd"
@@ -43,17 +43,28 @@ def command(
     Raises UsageError where the userland has to be supplied first, DmaproofError where the project does not compile,
     NodeError for a command line that the kernel would cut.
     """
-    arch = (node.qemu or Qemu()).arch
+    arch = node.made_by.arch
     initramfs.write(folder / _INITRD, userland.find(arch), kernel)
     emulated = () if accelerated else _EMULATED
     parameters = (f"console={_CONSOLES[arch]}", *PARAMETERS, *emulated, *kernel_parameters(node), *node.parameters)
-    return (
-        *program.argv,
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+    options = (
         *("-accel", "kvm" if accelerated else "tcg"),
         *arguments(node),
         *agent_ports(guests),
         *fault_trace.options(),
         *("-serial", f"file:{CONSOLE}"),
-        *("-kernel", str(kernel.path), "-initrd", _INITRD, "-append", whole(" ".join(parameters))),
+    )
+    return started(program, kernel, _INITRD, parameters, options)
+
+
+def started(
+    program: Program, kernel: Kernel, initrd: str, parameters: Iterable[str], options: Iterable[str]
+) -> tuple[str, ...]:
+    """QEMU's command for ``kernel`` on the root file system of ``initrd``. Raises NodeError for ``parameters`` that the
+    kernel would cut."""
+    return (
+        *program.argv,
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *options,
+        *("-kernel", str(kernel.path), "-initrd", initrd, "-append", whole(" ".join(parameters))),
     )

@@ -21,11 +21,12 @@ from dmaproof.guest import hosting, memory
 from dmaproof.guest.audit import bars
 from dmaproof.guest.audit.audit import Asked, audit
 from dmaproof.guest.audit.finding import Audit
+from dmaproof.guest.audit.table import Table
 from dmaproof.guest.audit.trace import of_chunks
 from dmaproof.guest.fate import Fate, fate
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
 from dmaproof.guest.foretell import Foretold, foretell
-from dmaproof.guest.held import as_tables, holdings
+from dmaproof.guest.held import as_table, holdings
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
 from dmaproof.guest.place import Place, machine
@@ -34,7 +35,6 @@ from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up, line
 from dmaproof.node.worker import Worker
 from dmaproof.rig.guests import assigned
-from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Rig
 
 BOOT_S, BOOT_EMULATED_S = 120.0, 400.0
@@ -70,12 +70,17 @@ class Guest:
         reasonable time, else by QEMU's trace, against where QEMU says that the guest has its BARs. Raises DmaproofError
         where nobody answers any more."""
         state = self._keeper.run(hosting.look, deadline=Deadline.after(_STOP_S))
-        bdfs = list(self.assigned.values()) if self._pages <= _MOST_PAGES else []
-        held = self._keeper.run(holdings, deadline=Deadline.after(_STOP_S), bdfs=bdfs)
         functions = bars.of_query(json.loads(state.pci)) if state.pci else None
         hosts = {guest.removeprefix("0000:"): host for guest, host in self.assigned.items()}
-        asked = Asked(functions=functions, hosts=hosts, tables=as_tables(held.of))
+        asked = Asked(functions=functions, hosts=hosts, tables=self._held())
         return audit(of_chunks([state.trace.encode()]), asked)
+
+    def _held(self) -> tuple[Table, ...]:
+        """All functions of one guest share an address space: each of the tables is as good as all."""
+        if self._pages > _MOST_PAGES:
+            return ()
+        bdfs = list(self.assigned.values())
+        return tuple(map(as_table, self._keeper.run(holdings, deadline=Deadline.after(_STOP_S), bdfs=bdfs)))
 
 
 @contextmanager
@@ -141,7 +146,7 @@ def _accelerated(worker: Worker | RemoteWorker, host: Node, place: Place, scale:
         release=place.image.release,
         qemu=place.qemu.argv,
         version=place.qemu.version,
-        arch=(place.node.qemu or Qemu()).arch,
+        arch=place.node.made_by.arch,
     )
 
 

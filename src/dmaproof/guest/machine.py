@@ -39,7 +39,7 @@ class Machine:
     may: Permission = NOTHING
     pages: Pages | None = None
     numa_node: int | None = None
-    answers_in_s: float = 20.0
+    answers_in_s: float
 
 
 def command(machine: Machine) -> list[str]:

@@ -32,18 +32,18 @@ def pages(node: Node) -> Pages | None:
     if node.guest is None or node.guest.hugepage_nbytes is None:
         return None
     page_nbytes = node.guest.hugepage_nbytes
-    return Pages(page_nbytes, (node.qemu or Qemu()).memory_nbytes // page_nbytes, node.guest.numa_node)
+    return Pages(page_nbytes, node.made_by.memory_nbytes // page_nbytes, node.guest.numa_node)
 
 
 def npages(node: Node) -> int:
     """How many pages the IOMMU may have to know ``node``'s memory by."""
     page_nbytes = (node.guest.hugepage_nbytes if node.guest is not None else None) or _PAGE_NBYTES
-    return (node.qemu or Qemu()).memory_nbytes // page_nbytes
+    return node.made_by.memory_nbytes // page_nbytes
 
 
 def options(node: Node, qemu: Qemu) -> Iterator[str]:
     """QEMU's options for memory and, where functions are on NUMA nodes, for these, with processors on each."""
-    numa_nodes = 1 + max((one.numa_node or 0 for one in node.functions), default=0)
+    numa_nodes = node.numa_nodes
     placed = _placed(node.guest)
     yield from ("-m", f"{qemu.memory_nbytes // MIB}M")
     if numa_nodes > 1:

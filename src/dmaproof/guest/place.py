@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmaproof.errors import UsageError
-from dmaproof.guest import boot, initramfs, kernel, memory, program, userland
-from dmaproof.guest.boot_initramfs import PARAMETERS
+from dmaproof.guest import boot, boot_initramfs, initramfs, kernel, memory, program, userland
 from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import Machine
@@ -18,7 +17,6 @@ from dmaproof.guest.scratch import scratch
 from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.node.node import Node
 from dmaproof.rig.guests import lent
-from dmaproof.rig.hardware import Qemu
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 from dmaproof.vfio.plan import Permission
@@ -60,7 +58,7 @@ def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[s
 
 
 def _prepare(rig: Rig, node: RigNode, workdir: Path) -> Place:
-    qemu = node.qemu or Qemu()
+    qemu = node.made_by
     image = kernel.choose(qemu.kernel, qemu.arch)
     by = program.choose(qemu.program, qemu.arch, needed(arguments(node, lent(rig, node))))
     if node.guest is not None and node.guest.fill == "root":
@@ -89,19 +87,20 @@ def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
         may=_permission(node),
         pages=memory.pages(node),
         numa_node=node.guest.numa_node if node.guest is not None else None,
-        answers_in_s=_ANSWERS_S + (node.qemu or Qemu()).memory_nbytes / _PINNED_A_SECOND_NBYTES,
+        answers_in_s=_ANSWERS_S + node.made_by.memory_nbytes / _PINNED_A_SECOND_NBYTES,
     )
 
 
 def _from_initrd(place: Place, _host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
     emulated = () if accelerated else ("no_timer_check",)
-    parameters = ("console=ttyS0", *PARAMETERS, *emulated, *kernel_parameters(place.node), *place.node.parameters)
-    return (
-        *place.qemu.argv,
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *options,
-        *("-kernel", str(place.image.path), "-initrd", str(place.initrd), "-append", " ".join(parameters)),
+    parameters = (
+        "console=ttyS0",
+        *boot_initramfs.PARAMETERS,
+        *emulated,
+        *kernel_parameters(place.node),
+        *place.node.parameters,
     )
+    return boot_initramfs.started(place.qemu, place.image, str(place.initrd), parameters, options)
 
 
 def _from_root(place: Place, host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
@@ -120,8 +119,8 @@ def _permission(node: RigNode) -> Permission:
 
 
 def _cpu(node: RigNode, host: Node, accelerated: bool) -> str:
-    if node.qemu is not None and node.qemu.cpu is not None:
-        return node.qemu.cpu
+    if node.made_by.cpu is not None:
+        return node.made_by.cpu
     if not accelerated:
         return _CPU_EMULATED
     return _CPU if host.agent is None else _CPU_IN_A_LAB

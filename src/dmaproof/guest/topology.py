@@ -58,7 +58,7 @@ def kernel_parameters(node: Node) -> tuple[str, ...]:
 
 
 def _arguments(node: Node, lent: Mapping[str, Function]) -> Iterator[str]:
-    qemu = node.qemu or Qemu()
+    qemu = node.made_by
     ports = root_ports(node.switch.values(), node.functions)
     yield from _machine(node, qemu)
     yield from memory.options(node, qemu)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dmaproof.nearest import did_you_mean
-from dmaproof.rig.hardware import Function, Guest, Qemu
+from dmaproof.rig.hardware import Function, Guest
 
 if TYPE_CHECKING:  # the model asks this module about itself
     from dmaproof.rig.model import Node, Rig
@@ -59,11 +59,10 @@ def _complaints(node: Node, nodes: Mapping[str, Node]) -> Iterator[str]:
 
 
 def _of_memory(node: Node, guest: Guest) -> Iterator[str]:
-    page_nbytes, memory_nbytes = guest.hugepage_nbytes, (node.qemu or Qemu()).memory_nbytes
+    page_nbytes, memory_nbytes = guest.hugepage_nbytes, node.made_by.memory_nbytes
     if page_nbytes is not None and memory_nbytes % page_nbytes:
         more = memory_nbytes + -memory_nbytes % page_nbytes
         yield f"guest.hugepage_nbytes = {page_nbytes}: qemu.memory_nbytes = {memory_nbytes} is no multiple, {more} is"
-    numa_nodes = 1 + max((one.numa_node or 0 for one in node.functions), default=0)
-    if page_nbytes is not None and memory_nbytes // page_nbytes < numa_nodes:
-        least = numa_nodes * page_nbytes
-        yield f"qemu.memory_nbytes = {memory_nbytes}: {numa_nodes} NUMA nodes of such pages take {least} at least"
+    if page_nbytes is not None and memory_nbytes // page_nbytes < node.numa_nodes:
+        least = node.numa_nodes * page_nbytes
+        yield f"qemu.memory_nbytes = {memory_nbytes}: {node.numa_nodes} NUMA nodes of such pages take {least} at least"

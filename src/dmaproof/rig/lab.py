@@ -70,12 +70,9 @@ def root_ports(switches: Collection[Switch], functions: Collection[Function]) ->
     return tuple(RootPort(bdf, above.get(bdf), below.get(bdf)) for bdf in sorted({*above, *below}))
 
 
-def complaint(
-    iommu: Iommu, switches: Collection[Switch], functions: Collection[Function], qemu: Qemu | None
-) -> str | None:
+def complaint(iommu: Iommu, switches: Collection[Switch], functions: Collection[Function], qemu: Qemu) -> str | None:
     """The first claim that QEMU cannot fulfil or that comes out otherwise, as ``key: what is wrong``; None where all
     can come true."""
-    qemu = qemu or Qemu()
     ports = root_ports(switches, functions)
     found = chain(
         _of_iommu(iommu, qemu),

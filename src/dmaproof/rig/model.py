@@ -79,6 +79,16 @@ class Node(Model):
         """All that start DMA."""
         return (*self.gpus, *self.endpoints)
 
+    @property
+    def made_by(self) -> Qemu:
+        """How QEMU makes it, where it does: what is not said is as QEMU's defaults are."""
+        return self.qemu or Qemu()
+
+    @property
+    def numa_nodes(self) -> int:
+        """How many NUMA nodes its functions take: they are numbered from 0."""
+        return 1 + max((one.numa_node or 0 for one in self.functions), default=0)
+
     def path_between(self, source: str, target: str) -> Path | None:
         """The first declared path from ``source`` to ``target`` (names of GPUs, endpoints, or ``host``), or None."""
         return next((path for path in self.path if path.matches(source, target)), None)
@@ -166,7 +176,7 @@ class Rig(Model):
                 )
             if self.kind == "lab" and node.gpus:
                 raise ValueError(f"node.{node.name}.gpu.{node.gpus[0].name}: QEMU has no GPUs; a lab has endpoints")
-            wrong = lab.complaint(node.iommu, node.switch.values(), node.functions, node.qemu) if made else None
+            wrong = lab.complaint(node.iommu, node.switch.values(), node.functions, node.made_by) if made else None
             if wrong is None and node.guest is not None:
                 wrong = guests.complaint(node, self.node)
             if wrong is not None:
