@@ -195,3 +195,12 @@ def test_what_a_host_says_after_a_failure_is_not_what_it_said_at_boot(begin: Sta
     (verdict,) = run.record.verdicts
     assert any("as of its boot" in spot for spot in verdict.blind_spots)
     assert {(line.bdf, line.state) for line in run.record.devices} == {("0000:02:00.0", "poisoned")}
+
+
+def test_a_console_that_is_flooded_is_named(begin: Start, gone: Left) -> None:
+    run = begin(*DMA, "-k", "write_to_nowhere and edu1", "-p", "tests.run.plugins.console_flooded").finish()
+    assert run.status == 1, run.output
+    (verdict,) = run.record.verdicts
+    assert verdict.signature == "console-flood", run.output
+    assert "host has put" in verdict.summary
+    assert gone(run) == []

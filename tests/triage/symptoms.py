@@ -268,6 +268,10 @@ def ended(n: int) -> list[Evidence]:
     return [observed("node-lost"), observed("node-lost", how="rebooted")]
 
 
+def floods(n: int) -> list[Evidence]:
+    return [observed("console-flood", text="guest-one has put 3.1 MiB on its console, and puts 90 KiB/s more")]
+
+
 SYMPTOMS: dict[str, Symptom] = {
     "iommu-blocks-p2p-mailbox": Symptom(mailbox, hangs=True),
     "iommu-blocks-peer-bar": Symptom(peer_bar),
@@ -295,6 +299,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "dpc-containment": Symptom(containment),
     "gpu-recovery-required": Symptom(wants_reset),
     "node-lost": Symptom(ended),
+    "console-flood": Symptom(floods),
     "application-fault": Symptom(wild_pointer),
     "bystander": Symptom(innocent),
 }

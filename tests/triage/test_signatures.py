@@ -17,9 +17,9 @@ OF_A_PAIR = {
     "iommu-blocks-p2p-mailbox", "iommu-blocks-peer-bar", "peer-writes-dropped", "peer-mirror", "p2p-slower-than-host",
     "acs-redirects-p2p",
 }  # fmt: skip
-WHOLE_MACHINE = {"driver-stuck", "node-lost"}
+WHOLE_MACHINE = {"driver-stuck", "node-lost", "console-flood"}
 """The thread that is stuck is the test's own, whichever GPU it was for; a node ends with all that is in it."""
-ONLY_PROBABLE = {"uvm-thrashing"}
+ONLY_PROBABLE = {"uvm-thrashing", "console-flood"}
 NEITHER_HANGS_NOR_SLOWS = {"row-remap-pending"}
 SLOW = {"p2p-slower-than-host", "acs-redirects-p2p", "nvlink-degraded", "pcie-link-degraded", "pcie-aer-storm"}
 

@@ -24,6 +24,7 @@ from dmaproof.guest.audit.finding import Audit
 from dmaproof.guest.audit.table import Table
 from dmaproof.guest.audit.trace import of_chunks
 from dmaproof.guest.fate import Fate, fate
+from dmaproof.guest.flood import Spoken
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, ROOT, TRACE
 from dmaproof.guest.foretell import Foretold, foretell
 from dmaproof.guest.held import as_table, holdings
@@ -64,6 +65,10 @@ class Guest:
             if error.type_name != hosting.NoGuest.__name__:
                 raise
             return Fate("was killed", f"QEMU of {self.node.name} was killed with the process that kept it")
+
+    def console(self) -> Spoken:
+        """How much it has put on its console. Raises DmaproofError where nobody answers for it any more."""
+        return self._keeper.run(hosting.console, deadline=Deadline.after(_STOP_S))
 
     def audit(self) -> Audit:
         """What stage 2 holds of its device memory now, by the IOMMU's own tables where the kernel shows them in a

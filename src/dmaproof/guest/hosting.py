@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from dmaproof.errors import DmaproofError
-from dmaproof.guest import accel, hugepages, numa
+from dmaproof.guest import accel, flood, hugepages, numa
 from dmaproof.guest.console import last_words
+from dmaproof.guest.flood import Spoken
 from dmaproof.guest.folder import CONSOLE, QEMU_LOG, TRACE
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import QMP, Machine, start_qemu
@@ -75,6 +76,7 @@ class _Kept:
             with numa.on(machine.numa_node):
                 self.qemu = start_qemu(machine, self.folder)
             self._undo.callback(_kill, self.qemu)
+            self._undo.enter_context(flood.thinned(self.folder))
         except BaseException:
             self._undo.close()
             raise
@@ -127,14 +129,23 @@ def start(machine: Machine) -> State:
     return look()
 
 
-def look() -> State:
-    """How the guest is. Raises NoGuest."""
+def _guest() -> _Kept:
     if not _kept:
         raise NoGuest("this process keeps no guest: the one that kept it has ended, and QEMU with it")
-    kept = _kept[0]
+    return _kept[0]
+
+
+def look() -> State:
+    """How the guest is. Raises NoGuest."""
+    kept = _guest()
     pci = kept.pci()
     trace = _tail(kept.folder / TRACE) + _tail(kept.folder / QEMU_LOG)  # what failed is told on standard error
     return State(kept.qemu.poll(), last_words(kept.folder), pci, trace)
+
+
+def console() -> Spoken:
+    """How much the guest has put on its console, and puts on it now. Raises NoGuest."""
+    return flood.spoken(_guest().folder)
 
 
 def stop() -> End:

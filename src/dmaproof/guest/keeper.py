@@ -24,6 +24,7 @@ from typing import Annotated, BinaryIO
 from pydantic import Field, TypeAdapter
 
 from dmaproof.errors import NodeError
+from dmaproof.guest import flood
 from dmaproof.guest.console import last_words
 from dmaproof.guest.folder import AGENT, CONTROL, QEMU_LOG, ROOT
 from dmaproof.guest.said import Log, Machine
@@ -150,6 +151,7 @@ def _keep(control: Channel, qemu: _Qemu, log: BinaryIO) -> str:
         waiter.register(fd, select.POLLIN)
     while True:
         ready = {fd for fd, _ in waiter.poll(1000)}
+        flood.thin(Path())
         if 0 in ready and not os.read(0, 1):
             return ""
         try:

@@ -13,6 +13,7 @@ from dmaproof.triage.signatures import (
     ats_stage2_hole,
     bar_unmappable,
     bystander,
+    console_flood,
     dpc_containment,
     driver_stuck,
     ecc_contained,
@@ -65,6 +66,7 @@ SIGNATURES: tuple[Signature, ...] = (
     p2p_slower_than_host.SIGNATURE,
     gpu_recovery_required.SIGNATURE,
     node_lost.SIGNATURE,
+    console_flood.SIGNATURE,
     application_fault.SIGNATURE,
     bystander.SIGNATURE,
 )
