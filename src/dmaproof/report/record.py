@@ -93,6 +93,12 @@ class MeasurementLine(Line):
     """Whether peer access was enabled."""
     direction: Literal["one", "both"] | None = None
     """One way, or both ways at once."""
+    case: str | None = None
+    """nvbandwidth's name for it (``device_to_device_memcpy_write_ce``), where it has one."""
+    nbytes: int | None = None
+    """Bytes of one copy."""
+    memory: str | None = None
+    """Kinds of memory at both ends, where they are not pinned host and cuMemAlloc memory: ``registered>device``."""
 
 
 class EvidenceLine(Line):
