@@ -15,6 +15,7 @@ from dmaproof.virtual.driver.gpus import Context, Device
 from dmaproof.virtual.driver.host import SystemMemory, permissions, readable
 from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.residence import touch
+from dmaproof.virtual.driver.rights import may
 from dmaproof.virtual.driver.stuck import wait_in_kernel
 from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, PageFault
 
@@ -54,7 +55,7 @@ class Operation:
 
     def span(self, va: int, nbytes: int, access: Access) -> Span:
         """Memory as a kernel reaches it. Raises DriverError ILLEGAL_ADDRESS, which ends the context."""
-        found = self.driver.space.find(va)
+        found = self.driver.space.find(va, nbytes)
         if found is None:
             return self._system(va, nbytes, access)
         if va + nbytes > found.end:
@@ -63,14 +64,14 @@ class Operation:
         if isinstance(found.memory, ManagedPages):
             touch(self, found.memory, found.va, offset, nbytes, access)
             return Span(found.memory, offset, nbytes)
+        if not may(self.context, found, access):
+            self.illegal(va, access)
         if found.kind != "device":
             return Span(self.remote(found, None, va, nbytes, access), offset, nbytes)
         owner = self.driver.devices[found.gpu]
         if owner is self.device:
             self.local(self.device, nbytes, va)
             return Span(found.memory, offset, nbytes)
-        if owner.ordinal not in self.context.peers:
-            self.illegal(va, access)
         return Span(self.remote(found, owner, va, nbytes, access), offset, nbytes)
 
     def _system(self, va: int, nbytes: int, access: Access) -> Span:

@@ -11,12 +11,14 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dmaproof.virtual.driver.chunks import Memory, Mirror
+from dmaproof.virtual.driver.chunks import Joined, Memory, Mirror
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.host import NO_ACCESS, map_anonymous
 
 GRANULE = 2 << 20
 Kind = Literal["device", "pinned", "registered", "managed"]
+Origin = Literal["alloc", "pool", "vmm", "ipc"]
+"""Which calls it came by, and so which give it back: cuMemAlloc and its kin, pools, cuMemMap, cuIpcOpenMemHandle."""
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +26,8 @@ class Allocation:
     """``nbytes`` at ``va``. ``gpu`` is the ordinal of the GPU that holds it (device), else of the context it came from.
 
     ``mirrors``: by ordinal of a GPU whose writes here went astray, what that GPU sees instead. ``flags`` as given.
+    ``access``: rights by GPU ordinal where they are given out for this memory (dmaproof.virtual.driver.rights).
+    ``handle_types``: as what it may be exported. ``exported`` is the file that other processes open for it.
     """
 
     va: int
@@ -33,6 +37,10 @@ class Allocation:
     memory: Memory
     flags: int = 0
     pool: int = 0
+    by: Origin = "alloc"
+    access: dict[int, int] | None = None
+    handle_types: int = 0
+    exported: int | None = None
     mirrors: dict[int, Mirror] = field(default_factory=dict)
 
     @property
@@ -41,6 +49,18 @@ class Allocation:
 
     def seen_by(self, gpu: int) -> Memory:
         return self.mirrors.get(gpu, self.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """``nbytes`` of addresses that are set aside for mappings (cuMemAddressReserve)."""
+
+    va: int
+    nbytes: int
+
+    @property
+    def end(self) -> int:
+        return self.va + self.nbytes
 
 
 class AddressSpace:
@@ -53,6 +73,7 @@ class AddressSpace:
         self._end, self._cursor = self._base + room, self._base
         self._starts: list[int] = []
         self._live: dict[int, Allocation] = {}
+        self._reserved: dict[int, Reservation] = {}
 
     def add(self, allocation: Allocation) -> Allocation:
         insort(self._starts, allocation.va)
@@ -63,18 +84,53 @@ class AddressSpace:
         self._starts.remove(allocation.va)
         del self._live[allocation.va]
 
-    def find(self, va: int) -> Allocation | None:
-        """The live allocation that holds ``va``."""
+    def find(self, va: int, nbytes: int = 1) -> Allocation | None:
+        """The live allocation that holds ``va``; where ``nbytes`` go on into mappings behind it, they are one."""
         index = bisect_right(self._starts, va) - 1
         if index < 0:
             return None
         found = self._live[self._starts[index]]
-        return found if va < found.end else None
+        if va >= found.end:
+            return None
+        return self._joined(found, va + nbytes) if found.by == "vmm" and va + nbytes > found.end else found
 
-    def at(self, va: int, *kinds: Kind) -> Allocation:
+    def _joined(self, first: Allocation, end: int) -> Allocation:
+        """``first`` and the mappings of its kind right behind it, up to ``end``, with the rights that all have."""
+        parts = [first]
+        while parts[-1].end < end:
+            behind = self._live.get(parts[-1].end)
+            if behind is None or (behind.by, behind.kind, behind.gpu) != (first.by, first.kind, first.gpu):
+                break
+            parts.append(behind)
+        rights = [one.access or {} for one in parts]
+        access = {ordinal: min(one.get(ordinal, 0) for one in rights) for ordinal in rights[0]}
+        memory = Joined([(one.va - first.va, one.nbytes, one.memory) for one in parts])
+        nbytes = parts[-1].end - first.va
+        return Allocation(first.va, nbytes, first.kind, first.gpu, memory, by="vmm", access=access)
+
+    def overlaps(self, va: int, nbytes: int) -> bool:
+        """Whether any live allocation has a byte of the range."""
+        index = bisect_right(self._starts, va + nbytes - 1) - 1
+        return index >= 0 and self._live[self._starts[index]].end > va
+
+    def reserve(self, nbytes: int, alignment: int) -> Reservation:
+        """Set addresses aside. OUT_OF_MEMORY where there are none left."""
+        start = self.device_address(nbytes + max(alignment - GRANULE, 0))
+        one = Reservation(-(-start // max(alignment, 1)) * max(alignment, 1), nbytes)
+        self._reserved[one.va] = one
+        return one
+
+    def reservation(self, va: int) -> Reservation | None:
+        """The reservation that holds ``va``."""
+        return next((one for one in self._reserved.values() if one.va <= va < one.end), None)
+
+    def unreserve(self, one: Reservation) -> None:
+        del self._reserved[one.va]
+
+    def at(self, va: int, *kinds: Kind, by: tuple[Origin, ...] = ("alloc", "pool")) -> Allocation:
         """The live allocation of one of ``kinds`` that starts at ``va``; INVALID_VALUE where there is none."""
         found = self._live.get(va)
-        if found is None or found.kind not in kinds:
+        if found is None or found.kind not in kinds or found.by not in by:
             raise DriverError(CuResult.INVALID_VALUE)
         return found
 
@@ -97,11 +153,16 @@ class AddressSpace:
 
     def _free_from(self, start: int, length: int) -> int | None:
         at = start
-        for taken in self._starts[max(bisect_right(self._starts, start) - 1, 0) :]:
-            one = self._live[taken]
-            if one.kind != "device" or one.end <= at:
+        for low, high in self._taken(start):
+            if high <= at:
                 continue
-            if at + length <= one.va:
+            if at + length <= low:
                 break
-            at = -(-one.end // GRANULE) * GRANULE
+            at = -(-high // GRANULE) * GRANULE
         return at if at + length <= self._end else None
+
+    def _taken(self, start: int) -> list[tuple[int, int]]:
+        """Address ranges of device memory and reservations from about ``start`` on, in order."""
+        live = (self._live[one] for one in self._starts[max(bisect_right(self._starts, start) - 1, 0) :])
+        held = [(one.va, one.end) for one in live if one.kind == "device"]
+        return sorted(held + [(one.va, one.end) for one in self._reserved.values()])

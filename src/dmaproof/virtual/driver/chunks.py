@@ -51,8 +51,19 @@ class DeviceMemory:
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
+        self.backed = False
         sizes = [CHUNK] * (nbytes // CHUNK) + ([nbytes % CHUNK] if nbytes % CHUNK else [])
         self.chunks = [filled(b"\0", size) for size in sizes]
+
+    def back(self, array: Bytes, keep: bool = True) -> None:
+        """Have every byte in ``array`` from now on, which other processes see and change too. ``array`` is of zeros
+        and takes what the memory holds, or it is the memory's content where that is not to be kept."""
+        for number, chunk in enumerate(self.chunks):
+            part = array[number * CHUNK : min((number + 1) * CHUNK, self.nbytes)]
+            if keep and chunk is not filled(b"\0", len(part)):
+                part[:] = chunk.bytes()
+            self.chunks[number] = Chunk(part)
+        self.backed = True
 
     def pieces(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, int]]:
         """(chunk number, start in it, length) of the range, in order."""
@@ -64,7 +75,8 @@ class DeviceMemory:
             offset += length
 
     def whole(self, number: int, start: int, length: int) -> bool:
-        return start == 0 and length == min(CHUNK, self.nbytes - number * CHUNK)
+        """Whether that is all of a chunk, which may then be replaced by another; not where bytes have their place."""
+        return not self.backed and start == 0 and length == min(CHUNK, self.nbytes - number * CHUNK)
 
     def read(self, offset: int, nbytes: int) -> Bytes:
         parts = [self.chunks[n].bytes()[s : s + length] for n, s, length in self.pieces(offset, nbytes)]
@@ -152,6 +164,27 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
+
+
+class Joined:
+    """Several memories one after the other: (offset, length, memory) each, from offset 0 on without a gap."""
+
+    def __init__(self, parts: list[tuple[int, int, Memory]]) -> None:
+        self._parts = parts
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        pieces = [memory.read(of, length) for memory, of, length, _ in self._pieces(offset, nbytes)]
+        return np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
+
+    def write(self, offset: int, data: Bytes) -> None:
+        for memory, to, length, done in self._pieces(offset, len(data)):
+            memory.write(to, data[done : done + length])
+
+    def _pieces(self, offset: int, nbytes: int) -> Iterator[tuple[Memory, int, int, int]]:
+        for start, length, memory in self._parts:
+            low, high = max(start, offset), min(start + length, offset + nbytes)
+            if low < high:
+                yield memory, low - start, high - low, low - offset
 
 
 class Nowhere:

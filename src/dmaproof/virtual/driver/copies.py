@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from dmaproof.virtual.driver.access import Operation, settle
+from dmaproof.virtual.driver.access import Access, Operation, settle
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, Nowhere, copy
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.gpus import Context, Device
+from dmaproof.virtual.driver.graphs import NodeType, Task
 from dmaproof.virtual.driver.host import SystemMemory, readable
 from dmaproof.virtual.driver.pages import PAGE, ManagedPages, bit
+from dmaproof.virtual.driver.rights import may
 from dmaproof.virtual.driver.streams import Run, Stream
 from dmaproof.virtual.wire import DmaOutcome
 
@@ -48,18 +51,22 @@ class End:
 
 def end_of_copy(driver: Driver, va: int, nbytes: int) -> End:
     """What ``va`` names, checked when the copy is asked for. Raises DriverError INVALID_VALUE."""
-    found = driver.space.find(va)
+    found = driver.space.find(va, nbytes)
     if found is None:
         if driver.space.is_device_address(va) or not readable(va, nbytes):
             raise DriverError(CuResult.INVALID_VALUE)
-    elif va + nbytes > found.end:
-        raise DriverError(CuResult.INVALID_VALUE)
+    elif va + nbytes > found.end or (found.access is not None and not any(found.access.values())):
+        raise DriverError(CuResult.INVALID_VALUE)  # mapped memory that nobody was given access to is none yet
     return End(va, found)
 
 
 def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, nbytes: int) -> None:
     """Queue a copy of ``nbytes`` between any two addresses on ``stream``."""
     if nbytes == 0:
+        return
+    assert isinstance(stream.context, Context)  # noqa: S101
+    if stream.capture is not None:
+        driver.submit(stream, copy_task(driver, stream.context, target_va, source_va, nbytes))
         return
     target, source = end_of_copy(driver, target_va, nbytes), end_of_copy(driver, source_va, nbytes)
     memory = source.memory
@@ -68,21 +75,45 @@ def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, n
         staged = DeviceMemory(nbytes)
         copy(staged, 0, memory, 0, nbytes)
         memory = staged
-    driver.queue(stream, _run(driver, stream, target, source, memory, nbytes))
+    driver.queue(stream, _run(driver, stream.context, target, source, memory, nbytes))
     if target.found is None:
         driver.synchronize(stream)  # a copy into pageable memory returns when it is done
 
 
-def _run(driver: Driver, stream: Stream, target: End, source: End, memory: Memory, nbytes: int) -> Run:
+def copy_task(driver: Driver, context: Context, target_va: int, source_va: int, nbytes: int) -> Task:
+    """A copy by ``context``'s engines that a graph does again and again: what the addresses name is looked at each
+    time, because memory may have come and gone. Raises DriverError INVALID_VALUE."""
+    for va in (target_va, source_va):
+        end_of_copy(driver, va, nbytes)
+
     def run(ready_ns: float, queued_ns: float) -> float:
-        assert isinstance(stream.context, Context)  # noqa: S101
-        operation = Operation(driver, stream.context, "ce")
-        _populate(operation, target, nbytes)
-        to, of = _transfer(operation, target, source, memory, nbytes)
-        copy(to, target.offset, of, source.offset, nbytes)
-        return operation.end(ready_ns, queued_ns)
+        target = _end_now(driver, context, target_va, nbytes, "write")
+        source = _end_now(driver, context, source_va, nbytes, "read")
+        return _carry_out(driver, context, target, source, source.memory, nbytes).end(ready_ns, queued_ns)
+
+    return Task(NodeType.MEMCPY, context, run)
+
+
+def _end_now(driver: Driver, context: Context, va: int, nbytes: int, access: Access) -> End:
+    try:
+        return end_of_copy(driver, va, nbytes)
+    except DriverError:
+        Operation(driver, context, "ce").illegal(va, access)
+
+
+def _run(driver: Driver, context: Context, target: End, source: End, memory: Memory, nbytes: int) -> Run:
+    def run(ready_ns: float, queued_ns: float) -> float:
+        return _carry_out(driver, context, target, source, memory, nbytes).end(ready_ns, queued_ns)
 
     return run
+
+
+def _carry_out(driver: Driver, context: Context, target: End, source: End, memory: Memory, nbytes: int) -> Operation:
+    operation = Operation(driver, context, "ce")
+    _populate(operation, target, nbytes)
+    to, of = _transfer(operation, target, source, memory, nbytes)
+    copy(to, target.offset, of, source.offset, nbytes)
+    return operation
 
 
 def _populate(operation: Operation, target: End, nbytes: int) -> None:
@@ -117,8 +148,7 @@ def _between_gpus(
 ) -> tuple[Memory, Memory]:
     """By one transfer of the stream's GPU where it has mapped the other, else through host memory by one of each."""
     device = operation.device
-    other = reader if device is owner else owner
-    if other.ordinal in operation.context.peers:
+    if _mapped(operation, target, "write") and _mapped(operation, source, "read"):
         requester = device if device in (owner, reader) else owner
         far = target if requester is owner else source
         outcome = operation.dma(requester, owner, reader, nbytes, far.va)
@@ -128,6 +158,10 @@ def _between_gpus(
         operation.dma(reader, None, reader, nbytes, target.va, STAGED_SHARE).effect,
     ]
     return (target.memory if effects == ["lands", "lands"] else Nowhere()), source.memory
+
+
+def _mapped(operation: Operation, end: End, access: Literal["read", "write"]) -> bool:
+    return end.found is None or may(operation.context, end.found, access)
 
 
 def _ends(
@@ -147,19 +181,25 @@ def _kept(memory: Memory, effect: str) -> Memory:
 
 def queue_fill(driver: Driver, stream: Stream, va: int, unit: bytes, nunits: int) -> None:
     """Queue a fill of ``nunits`` times ``unit`` on ``stream``."""
+    assert isinstance(stream.context, Context)  # noqa: S101
+    task = fill_task(driver, stream.context, va, unit, nunits)
+    if nunits:
+        driver.submit(stream, task)
+
+
+def fill_task(driver: Driver, context: Context, va: int, unit: bytes, nunits: int) -> Task:
+    """A fill by ``context``'s engines. Raises DriverError INVALID_VALUE."""
     nbytes = nunits * len(unit)
     if va % len(unit) or end_of_copy(driver, va, nbytes or 1).found is None:
         raise DriverError(CuResult.INVALID_VALUE)
 
     def run(ready_ns: float, queued_ns: float) -> float:
-        assert isinstance(stream.context, Context)  # noqa: S101
-        operation = Operation(driver, stream.context, "ce")
+        operation = Operation(driver, context, "ce")
         span = operation.span(va, nbytes, "write")
         fill(span.memory, span.offset, nbytes, unit)
         return operation.end(ready_ns, queued_ns)
 
-    if nbytes:
-        driver.queue(stream, run)
+    return Task(NodeType.MEMSET, context, run)
 
 
 def fill(memory: Memory, offset: int, nbytes: int, unit: bytes) -> None:
