@@ -48,7 +48,7 @@ class Call:
 
 _calls: dict[str, list[Call]] = {}
 _entries: dict[tuple[str, int], Any] = {}
-_guard: list[Callable[[Needs], None]] = []
+_guard: list[Callable[[str, Needs], None]] = []
 
 
 def call(name: str, signature: str, since: int = 0, needs: Needs = "context") -> Callable[[Function], Function]:
@@ -61,8 +61,8 @@ def call(name: str, signature: str, since: int = 0, needs: Needs = "context") ->
     return register
 
 
-def guard_calls_with(check: Callable[[Needs], None]) -> None:
-    """``check`` runs before every call and raises DriverError where what the call needs is not there."""
+def guard_calls_with(check: Callable[[str, Needs], None]) -> None:
+    """``check`` (name, needs) runs before every call and raises DriverError where what the call needs is not there."""
     _guard[:] = [check]
 
 
@@ -85,7 +85,7 @@ def _enter(entered: Call) -> Callable[..., int]:
     def enter(*arguments: Any) -> int:
         try:
             with LOCK:
-                _guard[0](needs)
+                _guard[0](entered.name, needs)
                 function(*(0 if argument is None else argument for argument in arguments))
         except DriverError as error:
             if error.message:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 from dmaproof.virtual.driver.abi import Needs
 from dmaproof.virtual.driver.address_space import AddressSpace
+from dmaproof.virtual.driver.capture import Captures, check_safe
 from dmaproof.virtual.driver.clock import Clock
-from dmaproof.virtual.driver.errors import CuResult, DriverError
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context, Device, Fabric
+from dmaproof.virtual.driver.graphs import Task
 from dmaproof.virtual.driver.handles import Handles
 from dmaproof.virtual.driver.lock import CHANGED
 from dmaproof.virtual.driver.machine import MachineLink, open_machine
@@ -35,6 +37,7 @@ class Driver:
         self.space = AddressSpace(_ROOM_PER_GPU * sum(device.memory_nbytes for device in self.devices))
         self.held: dict[object, float] = {}
         self.releases: dict[object, float] = {}
+        self.captures = Captures()
         self.prefetched: list[tuple[int, int, int]] = []  # start, end, location: of memory that CUDA did not hand out
         self._numbers = itertools.count(1)
         self._thread = threading.local()
@@ -76,8 +79,18 @@ class Driver:
         stream.context.check() if isinstance(stream.context, Context) else None
         return stream
 
+    def submit(self, stream: Stream, task: Task) -> None:
+        """``task`` is to be done in ``stream``'s order: now, or by the graph that the stream is captured into."""
+        if stream.capture is not None:
+            stream.capture.take(stream, task)
+        else:
+            self.queue(stream, task.run)
+
     def queue(self, stream: Stream, run: Run, after: tuple[Op, ...] = ()) -> Op:
         """Put an operation on ``stream``, ordered with the legacy default stream as CUDA orders it."""
+        if stream.capture is not None:
+            raise not_supported("capturing this operation into a graph")
+        self.captures.refuse_implicit(stream)
         assert isinstance(stream.context, Context)  # noqa: S101
         context, before = stream.context, list(after)
         if stream is context.legacy:
@@ -132,10 +145,11 @@ def driver() -> Driver:
     return _state[0]
 
 
-def check_needs(needs: Needs) -> None:
+def check_needs(name: str, needs: Needs) -> None:
     """What abi runs before every call."""
     if needs == "nothing":
         return
     state = driver()
+    check_safe(state.captures, name)
     if needs == "context" and state.current is not None:
         state.current.check()

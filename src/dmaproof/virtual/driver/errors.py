@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from enum import IntEnum
+from typing import Any
 
 
 class CuResult(IntEnum):
@@ -43,6 +44,16 @@ class CuResult(IntEnum):
     NOT_PERMITTED = 800
     NOT_SUPPORTED = 801
     SYSTEM_NOT_READY = 802
+    STREAM_CAPTURE_UNSUPPORTED = 900
+    STREAM_CAPTURE_INVALIDATED = 901
+    STREAM_CAPTURE_MERGE = 902
+    STREAM_CAPTURE_UNMATCHED = 903
+    STREAM_CAPTURE_UNJOINED = 904
+    STREAM_CAPTURE_ISOLATION = 905
+    STREAM_CAPTURE_IMPLICIT = 906
+    CAPTURED_EVENT = 907
+    STREAM_CAPTURE_WRONG_THREAD = 908
+    GRAPH_EXEC_UPDATE_FAILURE = 910
     UNKNOWN = 999
 
 
@@ -67,7 +78,21 @@ _DESCRIPTIONS = {
     CuResult.PEER_ACCESS_NOT_ENABLED: "peer access has not been enabled",
     CuResult.MISALIGNED_ADDRESS: "misaligned address",
     CuResult.LAUNCH_FAILED: "unspecified launch failure",
+    CuResult.CONTEXT_IS_DESTROYED: "context is destroyed",
     CuResult.NOT_SUPPORTED: "operation not supported",
+    CuResult.STREAM_CAPTURE_UNSUPPORTED: "operation not permitted when stream is capturing",
+    CuResult.STREAM_CAPTURE_INVALIDATED: "operation failed due to a previous error during capture",
+    CuResult.STREAM_CAPTURE_MERGE: "operation would result in a merge of separate capture sequences",
+    CuResult.STREAM_CAPTURE_UNMATCHED: "capture was not ended in the same stream as it began",
+    CuResult.STREAM_CAPTURE_UNJOINED: "capturing stream has unjoined work",
+    CuResult.STREAM_CAPTURE_ISOLATION: "dependency created on uncaptured work in another stream",
+    CuResult.STREAM_CAPTURE_IMPLICIT: "operation would make the legacy stream depend on a capturing blocking stream",
+    CuResult.CAPTURED_EVENT: "operation not permitted on an event last recorded in a capturing stream",
+    CuResult.STREAM_CAPTURE_WRONG_THREAD: ("attempt to terminate a thread-local capture sequence from another thread"),
+    CuResult.GRAPH_EXEC_UPDATE_FAILURE: (
+        "the graph update was not performed because it included changes which violated constraints specific to "
+        "instantiated graph update"
+    ),
     CuResult.UNKNOWN: "unknown error",
 }
 
@@ -78,11 +103,13 @@ calls that only read back (wilicc/gpu-burn issue 1; proteneer/timemachine pull r
 
 
 class DriverError(Exception):
-    """A call that ends with ``code``. ``message``, where given, goes to stderr: CUresult has no room for it."""
+    """A call that ends with ``code``. ``message``, where given, goes to stderr: CUresult has no room for it. Work may
+    have other ``victims`` than the context of its stream."""
 
     def __init__(self, code: CuResult, message: str = "") -> None:
         super().__init__(f"{code.name}: {message}" if message else code.name)
         self.code, self.message = code, message
+        self.victims: list[Any] = []
 
 
 class NeverCompletesError(Exception):

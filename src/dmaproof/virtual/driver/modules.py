@@ -10,6 +10,7 @@ from dmaproof.virtual.driver.access import Operation
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context
+from dmaproof.virtual.driver.graphs import NodeType, Task
 from dmaproof.virtual.driver.kernels import counterpart
 from dmaproof.virtual.driver.ptx import Entry, PtxError, entries
 from dmaproof.virtual.driver.streams import Run, Stream
@@ -82,20 +83,26 @@ def arguments(entry: Entry, packed: int) -> tuple[int, ...]:
 
 def launch(driver: Driver, stream: Stream, kernel: Kernel, grid: int, block: int, packed: int) -> None:
     """Queue ``kernel`` with ``grid`` blocks of ``block`` threads; its parameters are read now, as CUDA does."""
+    assert isinstance(stream.context, Context)  # noqa: S101
+    driver.submit(stream, kernel_task(driver, stream.context, kernel, grid, block, packed))
+
+
+def kernel_task(driver: Driver, context: Context, kernel: Kernel, grid: int, block: int, packed: int) -> Task:  # noqa: PLR0913, RUF100
+    """The launch, to be done on ``context``. INVALID_VALUE for a shape that no GPU takes."""
     if grid < 1 or block < 1 or (kernel.entry.parameters and not packed):
         raise DriverError(CuResult.INVALID_VALUE)
     if block > _MOST_THREADS:
         raise DriverError(CuResult.INVALID_VALUE)
-    driver.queue(stream, _run(driver, stream, kernel, arguments(kernel.entry, packed), grid * block))
+    run = _run(driver, context, kernel, arguments(kernel.entry, packed), grid * block)
+    return Task(NodeType.KERNEL, context, run)
 
 
-def _run(driver: Driver, stream: Stream, kernel: Kernel, values: tuple[int, ...], nthreads: int) -> Run:
+def _run(driver: Driver, context: Context, kernel: Kernel, values: tuple[int, ...], nthreads: int) -> Run:
     known = counterpart.find(kernel.entry.name)
     assert known is not None  # noqa: S101 - kernel() gives out no others
 
     def run(ready_ns: float, queued_ns: float) -> float | Generator[None, None, float]:
-        assert isinstance(stream.context, Context)  # noqa: S101
-        operation = Operation(driver, stream.context, "sm")
+        operation = Operation(driver, context, "sm")
         result = known.body(counterpart.Launch(operation, ready_ns, queued_ns, nthreads), *values)
         return operation.end(ready_ns, queued_ns) if result is None else result
 

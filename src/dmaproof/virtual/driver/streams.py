@@ -14,10 +14,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dmaproof.virtual.driver.errors import CuResult, DriverError, NeverCompletesError, say
 from dmaproof.virtual.driver.lock import CHANGED, LOCK
+
+if TYPE_CHECKING:
+    from dmaproof.virtual.driver.capture import Capture, Moment
 
 Run = Callable[[float, float], "float | Generator[None, None, float]"]
 """``run(ready_ns, queued_ns)`` carries an operation out and gives its modelled end; a generator, to be polled."""
@@ -45,7 +48,8 @@ class Op:
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """``at_ns`` is the modelled end of the last operation done. A ``stuck`` stream's head never completes."""
+    """``at_ns`` is the modelled end of the last operation done. A ``stuck`` stream's head never completes. While there
+    is a ``capture``, operations go there instead."""
 
     context: Owner
     blocking: bool
@@ -57,6 +61,7 @@ class Stream:
     stuck: bool = False
     queue: deque[Op] = field(default_factory=deque)
     last: Op | None = None
+    capture: Capture | None = None
 
     @property
     def idle(self) -> bool:
@@ -65,11 +70,13 @@ class Stream:
 
 @dataclass(eq=False, slots=True)
 class Event:
-    """``recorded`` is the operation of the latest record; timing is off with CU_EVENT_DISABLE_TIMING (2)."""
+    """``recorded`` is the operation of the latest record, or ``captured`` the moment in a capture; timing is off with
+    CU_EVENT_DISABLE_TIMING (2)."""
 
     context: Owner
     flags: int
     recorded: Op | None = None
+    captured: Moment | None = None
 
     @property
     def timed(self) -> bool:
@@ -119,7 +126,8 @@ class Scheduler:
         except DriverError as error:
             if error.message:
                 say(error.message)
-            stream.context.fail(error.code)
+            for owner in (*error.victims, stream.context):
+                owner.fail(error.code)
             return True
         except Exception:  # noqa: BLE001 - a defect of the driver ends the context, it must not end the gpu thread
             say(f"an operation failed inside the driver:\n{traceback.format_exc()}")

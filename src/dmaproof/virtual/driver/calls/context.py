@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dmaproof.virtual.driver.abi import call, put_int, put_u32, put_u64
 from dmaproof.virtual.driver.calls.device import reaches
+from dmaproof.virtual.driver.capture import refuse_waiting
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import GPU_LOST, CuResult, DriverError
 from dmaproof.virtual.driver.gpus import Context, Device
@@ -138,12 +139,17 @@ def cu_ctx_get_stream_priority_range(least: int, greatest: int) -> None:
 
 @call("cuCtxSynchronize", "")
 def cu_ctx_synchronize() -> None:
-    driver().synchronize_context(driver().context())
+    _synchronize(driver().context())
 
 
 @call("cuCtxSynchronize", "p", since=13000)
 def cu_ctx_synchronize_v2(handle: int) -> None:
-    driver().synchronize_context(_named(handle))
+    _synchronize(_named(handle))
+
+
+def _synchronize(context: Context) -> None:
+    refuse_waiting(driver().captures, context.streams)
+    driver().synchronize_context(context)
 
 
 @call("cuCtxEnablePeerAccess", "pI")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dmaproof.virtual.driver import capture
 from dmaproof.virtual.driver.abi import call, put_float, put_u64
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
@@ -31,7 +32,10 @@ def cu_event_record(handle: int, stream: int) -> None:
     event, on = driver().handles.get(handle, Event), driver().stream(stream)
     if event.context is not on.context:
         raise DriverError(CuResult.INVALID_HANDLE)
-    event.recorded = driver().queue(on, lambda ready_ns, _: ready_ns)
+    if on.capture is not None:
+        capture.record(event, on)
+    else:
+        event.recorded, event.captured = driver().queue(on, lambda ready_ns, _: ready_ns), None
 
 
 @call("cuEventRecordWithFlags", "ppI")
@@ -45,6 +49,7 @@ def _event(handle: int) -> Event:
     event = driver().handles.get(handle, Event)
     assert isinstance(event.context, Context)  # noqa: S101
     event.context.check()
+    capture.refuse_captured(event)
     return event
 
 

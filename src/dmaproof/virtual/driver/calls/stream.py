@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dmaproof.virtual.driver import capture
 from dmaproof.virtual.driver.abi import call, put_int, put_u32, put_u64
+from dmaproof.virtual.driver.capture import refuse_waiting
 from dmaproof.virtual.driver.driver import LEGACY_STREAM, PER_THREAD_STREAM, driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context
@@ -33,18 +35,25 @@ def cu_stream_destroy(handle: int) -> None:
         raise DriverError(CuResult.INVALID_HANDLE)
     stream = driver().handles.get(handle, Stream)
     driver().handles.remove(handle)
+    if stream.capture is not None:
+        stream.capture.invalid = True
     if stream.idle and isinstance(stream.context, Context):
         stream.context.streams.remove(stream)
 
 
 @call("cuStreamSynchronize", "p")
 def cu_stream_synchronize(handle: int) -> None:
-    driver().synchronize(driver().stream(handle))
+    stream = driver().stream(handle)
+    refuse_waiting(driver().captures, [stream])
+    driver().captures.refuse_implicit(stream)
+    driver().synchronize(stream)
 
 
 @call("cuStreamQuery", "p")
 def cu_stream_query(handle: int) -> None:
     stream = driver().stream(handle)
+    refuse_waiting(driver().captures, [stream])
+    driver().captures.refuse_implicit(stream)
     if not stream.idle:
         raise DriverError(CuResult.NOT_READY)
     driver().clock.observed(stream.at_ns)
@@ -54,9 +63,11 @@ def cu_stream_query(handle: int) -> None:
 def cu_stream_wait_event(handle: int, event: int, flags: int) -> None:
     if flags:
         raise not_supported(f"cuStreamWaitEvent with flags {flags:#x}")
-    recorded = driver().handles.get(event, Event).recorded
-    if recorded is not None:  # an event that was never recorded holds nothing up
-        driver().queue(driver().stream(handle), lambda ready_ns, _: ready_ns, (recorded,))
+    stream, awaited = driver().stream(handle), driver().handles.get(event, Event)
+    if stream.capture is not None or awaited.captured is not None:
+        capture.wait(driver().captures, stream, awaited)
+    elif awaited.recorded is not None:  # an event that was never recorded holds nothing up
+        driver().queue(stream, lambda ready_ns, _: ready_ns, (awaited.recorded,))
 
 
 def _context(handle: int) -> Context:
@@ -95,10 +106,3 @@ def cu_stream_get_priority(handle: int, target: int) -> None:
 @call("cuStreamGetId", "pp")
 def cu_stream_get_id(handle: int, target: int) -> None:
     put_u64(target, driver().stream(handle).number)
-
-
-@call("cuStreamIsCapturing", "pp")
-def cu_stream_is_capturing(handle: int, target: int) -> None:
-    """Never: there is no call that begins a capture."""
-    driver().stream(handle)
-    put_int(target, 0)
