@@ -63,13 +63,14 @@ class NvlinkState:
 class GpuHealth:
     """What NVML says of ``bdf``'s health. ``recovery_action`` is one of ``none``, ``gpu-reset``, ``node-reboot``,
     ``drain-p2p``, ``drain-and-reset``, .. (NVML_FI_DEV_GET_GPU_RECOVERY_ACTION); ``ecc_uncorrectable`` counts since the
-    driver was loaded."""
+    driver was loaded; ``clocks_event_reasons`` say why its clocks are as they are now (``hw-thermal``, ``idle``)."""
 
     bdf: str
     recovery_action: str | None = None
     remap_pending: bool | None = None
     remap_failed: bool | None = None
     ecc_uncorrectable: int | None = None
+    clocks_event_reasons: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

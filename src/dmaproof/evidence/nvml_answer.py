@@ -34,6 +34,18 @@ RECOVERY = {
     6: "bus-reset",
     7: "system-reboot",
 }
+CLOCKS = {
+    0x1: "idle",
+    0x2: "applications-clocks",
+    0x4: "sw-power-cap",
+    0x8: "hw-slowdown",
+    0x10: "sync-boost",
+    0x20: "sw-thermal",
+    0x40: "hw-thermal",
+    0x80: "hw-power-brake",
+    0x100: "display-clock",
+}
+"""nvmlClocksEventReason*, nvml.h."""
 _RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
 _C2C_LINKS_FIELD, _C2C_ERRORS_FIELD = 170, 231  # NVML_FI_DEV_C2C_LINK_COUNT, NVML_FI_DEV_C2C_LINK_ERROR_INTR
 _CORRECTABLE, _UNCORRECTABLE, _VOLATILE = 0, 1, 0  # nvmlMemoryErrorType_t, nvmlEccCounterType_t
@@ -110,6 +122,7 @@ def _gpu(index: int) -> NvmlGpu:
         ecc_uncorrectable=_ask("nvmlDeviceGetTotalEccErrors", handle, _UNCORRECTABLE, _VOLATILE),
         pcie_replays=_ask("nvmlDeviceGetPcieReplayCounter", handle),
         c2c_errors=_c2c_errors(handle),
+        clocks_event_reasons=_clocks(handle),
     )
 
 
@@ -136,6 +149,13 @@ def _nvlinks(handle: Any) -> int | None:
 def _recovery(handle: Any) -> str | None:
     value = _field(handle, _RECOVERY_FIELD)
     return None if value is None else RECOVERY.get(value.uiVal, f"{value.uiVal}")
+
+
+def _clocks(handle: Any) -> tuple[str, ...] | None:
+    """Older libraries have the call under the name that it had before."""
+    bits = _ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
+    bits = _ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle) if bits is None else bits
+    return None if bits is None else tuple(name for bit, name in CLOCKS.items() if bits & bit)
 
 
 def _c2c_errors(handle: Any) -> int | None:

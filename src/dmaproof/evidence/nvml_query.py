@@ -23,7 +23,7 @@ class NvmlGpu:
     NVLink; ``addressing`` is none, hmm or ats; ``numa_node`` is the node that the GPU's own memory forms (None where
     it forms none). ``ecc_*`` count errors since the driver was loaded, ``pcie_replays`` packets sent again since the
     GPU was reset, ``c2c_errors`` the CRC errors of its C2C links; ``remap_*`` say whether a row of its memory waits for
-    a reset to be replaced, or could not be.
+    a reset to be replaced, or could not be; ``clocks_event_reasons`` why its clocks are as they are at this moment.
     """
 
     index: int
@@ -47,6 +47,7 @@ class NvmlGpu:
     ecc_uncorrectable: int | None = None
     pcie_replays: int | None = None
     c2c_errors: int | None = None
+    clocks_event_reasons: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +95,14 @@ def _answer(words: Mapping[str, Any]) -> NvmlState | Unanswered:
     if "unanswered" in words:
         return Unanswered(words["unanswered"])
     matrices = {name: tuple(map(tuple, words[name])) for name in ("p2p_read", "p2p_write", "common_ancestor")}
-    gpus = tuple(NvmlGpu(**gpu) for gpu in words["gpus"])
+    gpus = tuple(_gpu(gpu) for gpu in words["gpus"])
     return NvmlState(driver_version=words["driver_version"], gpus=gpus, **matrices)
+
+
+def _gpu(words: Mapping[str, Any]) -> NvmlGpu:
+    """JSON has no tuples."""
+    reasons = words.get("clocks_event_reasons")
+    return NvmlGpu(**{**words, "clocks_event_reasons": None if reasons is None else tuple(reasons)})
 
 
 if __name__ == "__main__":

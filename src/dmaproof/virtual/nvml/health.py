@@ -116,6 +116,17 @@ def memory_errors(device: int | None, kind: int, counter: int, location: int, co
     put(count, found[location] if kind == _UNCORRECTED else 0)
 
 
+@nvml(
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+    arguments=(c_void_p, _COUNT),
+)
+def clocks_event_reasons(device: int | None, reasons: Any) -> None:
+    """Nothing is too hot in the model: a GPU that is asked is idle, nvmlClocksEventReasonGpuIdle."""
+    gpu_of(device)
+    put(reasons, 1)
+
+
 _FIELDS: dict[int, tuple[int, Callable[[Vitals], int]]] = {
     4: (_VALUE_COUNT, lambda vitals: vitals.ecc_uncorrectable),  # NVML_FI_DEV_ECC_DBE_VOL_TOTAL
     94: (_VALUE_UINT, lambda vitals: vitals.pcie_replays),  # NVML_FI_DEV_PCIE_REPLAY_COUNTER
