@@ -20,7 +20,7 @@ from dmaproof.cuda.device import Device, device
 from dmaproof.cuda.driver import cu, raw
 from dmaproof.cuda.memory import Buffer, SharedKind, pinned, shared
 from dmaproof.cuda.timing import stream_on
-from dmaproof.cuda.unified import require_concurrent
+from dmaproof.cuda.unified.words import require_concurrent
 from dmaproof.errors import Unsupported
 from dmaproof.progress import note
 

@@ -246,3 +246,64 @@ def test_malloc_memory_is_an_illegal_address_without_hmm_or_ats(pair: Machine) -
         """
     )
     assert codes == [700, 0]
+
+
+def test_a_numa_node_of_the_host_is_a_place_of_its_own(hgx: Machine) -> None:
+    seen = hgx.out(
+        f"""{START}
+n = {PAGE}
+memory, words = managed(n)
+words[:] = 4
+on_gpu("dmaproof_increment", memory, n // 4)
+def ends(name): return [told(name + end, memory, n) for end in ("", "_TYPE", "_ID")]
+ok(cu.cuMemPrefetchAsync(memory, n, location("HOST_NUMA", 1), 0, stream)); ok(cu.cuStreamSynchronize(stream))
+before = faults(memory)
+assert (words == 5).all() and faults(memory) == before, "the pages have not come to the host"
+seen = [ends("LAST_PREFETCH_LOCATION")]
+ok(cu.cuMemAdvise(memory, n, cu.CUmem_advise.CU_MEM_ADVISE_SET_PREFERRED_LOCATION, location("HOST_NUMA", 0)))
+seen += [ends("PREFERRED_LOCATION")]
+ok(cu.cuMemPrefetchAsync(memory, n, location("HOST_NUMA_CURRENT"), 0, stream))
+seen += [told("LAST_PREFETCH_LOCATION_TYPE", memory, n)]
+print(json.dumps(seen + [int(cu.cuMemPrefetchAsync(memory, n, location("HOST_NUMA", 2), 0, stream)[0])]))
+"""
+    )
+    assert seen == [[-2, 3, 1], [-2, 3, 0], 3, 101]
+
+
+def test_advised_gpus_are_named_and_a_mapping_that_came_by_itself_is_no_advice(hgx: Machine) -> None:
+    named = hgx.out(
+        f"""{START}
+n = 2 * {PAGE}
+memory, words = managed(n)
+words[:] = 4
+def accessed_by(nbytes, room=3):
+    name = cu.CUmem_range_attribute.CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY
+    return ok(cu.cuMemRangeGetAttribute(4 * room, name, memory, nbytes))
+def advise(name, nbytes, *place):
+    ok(cu.cuMemAdvise(memory, nbytes, getattr(cu.CUmem_advise, "CU_MEM_ADVISE_" + name), location(*place)))
+advise("SET_PREFERRED_LOCATION", n, "HOST")
+verify(module, stream, memory, n // 4, 1)
+named = [accessed_by(n)]
+advise("SET_ACCESSED_BY", n // 2, "DEVICE", 5); advise("SET_ACCESSED_BY", n, "DEVICE", 2)
+named += [accessed_by(n), accessed_by(n // 2), accessed_by(n // 2, room=1)]
+advise("UNSET_ACCESSED_BY", n, "DEVICE", 2)
+print(json.dumps(named + [accessed_by(n)]))
+"""
+    )
+    assert named == [[-2, -2, -2], [2, -2, -2], [2, 5, -2], [2], [-2, -2, -2]]
+
+
+def test_another_gpus_mapping_spares_this_one_no_fault(hgx: Machine) -> None:
+    hgx.out(
+        f"""{START}
+n = {PAGE}
+memory, words = managed(n)
+ok(cu.cuMemAdvise(memory, n, cu.CUmem_advise.CU_MEM_ADVISE_SET_PREFERRED_LOCATION, location("HOST")))
+ok(cu.cuMemAdvise(memory, n, cu.CUmem_advise.CU_MEM_ADVISE_SET_ACCESSED_BY, location("DEVICE", 1)))
+words[:] = 4
+verify(module, stream, memory, n // 4, 1)
+use(1); verify(module1, 0, memory, n // 4, 1)
+print(json.dumps(None))
+"""
+    )
+    assert [(one["gpu"], one["toward"]) for one in hgx.asked("fault")] == [(GPU0, "host")]

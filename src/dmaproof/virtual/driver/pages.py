@@ -22,6 +22,7 @@ PAGE = 64 << 10
 CPU_BIT = 1
 NOT_SET, CPU = -2, -1
 """Locations besides GPU ordinals: CU_DEVICE_INVALID and CU_DEVICE_CPU (cuda.h)."""
+_FIRST_NUMA = -16
 _MOST_GPUS = 63
 _ALL_BITS = (1 << 64) - 1
 
@@ -47,6 +48,16 @@ def bit(gpu: int) -> int:
     return 1 << (gpu + 1)
 
 
+def numa(node: int) -> int:
+    """The location that is NUMA node ``node`` of the host."""
+    return _FIRST_NUMA - node
+
+
+def numa_node(location: int) -> int | None:
+    """The NUMA node that a location is, None for the others."""
+    return _FIRST_NUMA - location if location <= _FIRST_NUMA else None
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """Pages ``first`` up to ``end``."""
@@ -63,7 +74,7 @@ class ManagedPages(MappedMemory):
     """``nbytes`` of managed memory at ``cpu_address``. As a Memory it reads and writes past the CPU's protection.
 
     ``where`` is a word of residence bits a page; ``preferred`` and ``prefetched`` are locations a page, ``accessed_by``
-    GPU bits a page, ``read_mostly`` a flag a page.
+    GPU bits a page as advised, ``mapped`` those that reach the page where it is; ``read_mostly`` a flag a page.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -79,6 +90,7 @@ class ManagedPages(MappedMemory):
         self.where: npt.NDArray[np.uint64] = np.zeros(self.npages, np.uint64)
         self.read_mostly = np.zeros(self.npages, np.uint8)
         self.accessed_by: npt.NDArray[np.uint64] = np.zeros(self.npages, np.uint64)
+        self.mapped: npt.NDArray[np.uint64] = np.zeros(self.npages, np.uint64)
         self.preferred = np.full(self.npages, NOT_SET, np.int32)
         self.prefetched = np.full(self.npages, NOT_SET, np.int32)
         self._number = _stub().dmaproof_region_add(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dmaproof.virtual.driver.pages import CPU, CPU_BIT, PAGE, ManagedPages, Range, bit, runs
+from dmaproof.virtual.driver.pages import CPU, CPU_BIT, PAGE, ManagedPages, Range, bit, numa, runs
 from dmaproof.virtual.wire import HOST
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def touch(
         copies = access == "read" and bool(pages.read_mostly[run.slice].all())
         pages.move(run, here, keep=copies)
     for run in runs(touched, missing & remote):
-        if not pages.accessed_by[run.slice].all() or not pages.where[run.slice].all():
+        if not _mapped(pages, run, here).all() or not pages.where[run.slice].all():
             _fault(operation, pages, va, run, access, HOST)
-            pages.accessed_by[run.slice] |= np.uint64(here)  # mapped from now on: no more faults
-            pages.move(Range(run.first, run.end), CPU_BIT, keep=True)
+            pages.mapped[run.slice] |= np.uint64(here)  # from now on: no more faults
+            pages.move(run, CPU_BIT, keep=True)
     _cost(operation, int((missing & remote).sum()), touched, va + offset, nbytes, access)
 
 
@@ -55,10 +55,16 @@ def _missing(pages: ManagedPages, touched: Range, here: int, access: str) -> Fla
 
 def _stays_with_the_cpu(pages: ManagedPages, touched: Range, here: int) -> Flags:
     """Pages that the GPU reaches over the bus instead of taking them."""
-    where, advised = pages.where[touched.slice], pages.preferred[touched.slice] == CPU
-    mapped = (pages.accessed_by[touched.slice] & np.uint64(here)) != 0
+    preferred = pages.preferred[touched.slice]
+    where, advised = pages.where[touched.slice], (preferred == CPU) | (preferred <= numa(0))
     at_cpu = where == np.uint64(CPU_BIT)
-    return np.asarray((at_cpu & (advised | mapped)) | ((where == 0) & advised))
+    return np.asarray((at_cpu & (advised | _mapped(pages, touched, here))) | ((where == 0) & advised))
+
+
+def _mapped(pages: ManagedPages, touched: Range, here: int) -> Flags:
+    """Pages that the GPU reaches without a fault wherever they are: as advised, or since it once asked."""
+    words = pages.accessed_by[touched.slice] | pages.mapped[touched.slice]
+    return np.asarray((words & np.uint64(here)) != 0)
 
 
 def _fault(
@@ -83,15 +89,17 @@ def _cost(operation: Operation, nremote: int, touched: Range, va: int, nbytes: i
         operation.dma(operation.device, source, target, nbytes * nremote // npages, va)
 
 
-def prefetch(operation: Operation, pages: ManagedPages, va: int, touched: Range, target: Device | None) -> None:
-    """Bring ``touched`` to ``target`` (None: the host), where they are not there yet."""
+def prefetch(
+    operation: Operation, pages: ManagedPages, va: int, touched: Range, target: Device | None, location: int
+) -> None:
+    """Bring ``touched`` to ``target`` (None: the host), where they are not there yet, and remember ``location``."""
     there = CPU_BIT if target is None else bit(target.ordinal)
     missing = (pages.where[touched.slice] & np.uint64(there)) == 0
     for run in runs(touched, missing):
         device = target or _holder(operation, pages, run)
         _fault(operation, pages, va, run, "prefetch", HOST if target is None else target.bdf, device)
         pages.move(run, there, keep=bool(pages.read_mostly[run.slice].all()))
-    pages.prefetched[touched.slice] = CPU if target is None else target.ordinal
+    pages.prefetched[touched.slice] = location
 
 
 def _holder(operation: Operation, pages: ManagedPages, run: Range) -> Device:

@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import ctypes
 
+import numpy as np
+
 from dmaproof.virtual.driver.abi import call
 from dmaproof.virtual.driver.access import Operation, place
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context, Device
-from dmaproof.virtual.driver.pages import CPU, NOT_SET, ManagedPages, Range, bit
+from dmaproof.virtual.driver.pages import CPU, NOT_SET, ManagedPages, Range, bit, numa, numa_node
 from dmaproof.virtual.driver.residence import prefetch
 
 # CUmemLocationType, CUmem_advise, CUmem_range_attribute (cuda.h)
-_DEVICE, _HOST = 1, 2
+_INVALID, _DEVICE, _HOST, _HOST_NUMA, _HOST_NUMA_CURRENT = 0, 1, 2, 3, 4
 _SET_READ_MOSTLY, _UNSET_READ_MOSTLY, _SET_PREFERRED, _UNSET_PREFERRED = 1, 2, 3, 4
 _SET_ACCESSED_BY, _UNSET_ACCESSED_BY = 5, 6
 _READ_MOSTLY, _PREFERRED, _ACCESSED_BY, _LAST_PREFETCH = 1, 2, 3, 4
 _PREFERRED_TYPE, _PREFERRED_ID, _LAST_PREFETCH_TYPE, _LAST_PREFETCH_ID = 5, 6, 7, 8
 
 
-def _location(packed: int) -> Device | None:
-    """The GPU that a CUmemLocation names, None for the host."""
+def _location(packed: int) -> int:
+    """The location that a CUmemLocation names: the ordinal of a GPU, CPU, or a NUMA node of the host."""
     kind, number = packed & 0xFFFFFFFF, packed >> 32
     if kind == _DEVICE:
-        return driver().device(number)
+        return driver().device(number).ordinal
     if kind == _HOST:
-        return None
-    raise not_supported(f"memory location of type {kind}: only DEVICE (1) and HOST (2)")
+        return CPU
+    if kind == _HOST_NUMA_CURRENT:
+        return numa(_current_node())
+    if kind != _HOST_NUMA:
+        raise not_supported(f"memory location of type {kind}: only DEVICE, HOST, HOST_NUMA and HOST_NUMA_CURRENT")
+    if number >= driver().fabric.node.numa_nodes:
+        raise DriverError(CuResult.INVALID_DEVICE)
+    return numa(number)
+
+
+def _current_node() -> int:
+    """The node of the calling thread's CPU: getcpu(2). The rig may have fewer nodes than the system under it."""
+    node = ctypes.c_uint()
+    ctypes.CDLL(None).getcpu(None, ctypes.byref(node))
+    return min(int(node.value), driver().fabric.node.numa_nodes - 1)
+
+
+def _device(location: int) -> Device | None:
+    """The GPU at ``location``, None for the host and its NUMA nodes."""
+    return driver().device(location) if location >= 0 else None
 
 
 def _managed(va: int, nbytes: int) -> tuple[ManagedPages, Range, int] | None:
@@ -44,7 +64,8 @@ def _managed(va: int, nbytes: int) -> tuple[ManagedPages, Range, int] | None:
 def cu_mem_prefetch_async(va: int, nbytes: int, location: int, flags: int, stream: int) -> None:
     if flags:
         raise DriverError(CuResult.INVALID_VALUE)
-    state, target, on, known = driver(), _location(location), driver().stream(stream), _managed(va, nbytes)
+    state, where, on, known = driver(), _location(location), driver().stream(stream), _managed(va, nbytes)
+    target = _device(where)
     if known is None and state.fabric.node.addressing not in ("hmm", "ats"):
         raise DriverError(CuResult.INVALID_VALUE)
 
@@ -53,10 +74,10 @@ def cu_mem_prefetch_async(va: int, nbytes: int, location: int, flags: int, strea
         operation = Operation(state, on.context, "ce")
         if known is None:
             operation.fault(target or operation.device, va, nbytes, "prefetch", "system", place(target))
-            state.prefetched.append((va, va + nbytes, CPU if target is None else target.ordinal))
+            state.prefetched.append((va, va + nbytes, where))
         else:
             pages, touched, base = known
-            prefetch(operation, pages, base, touched, target)
+            prefetch(operation, pages, base, touched, target, where)
         return operation.end(ready_ns, queued_ns)
 
     state.queue(on, run)
@@ -72,9 +93,9 @@ def cu_mem_advise(va: int, nbytes: int, advice: int, location: int) -> None:
     if advice in (_SET_READ_MOSTLY, _UNSET_READ_MOSTLY):
         pages.read_mostly[part] = int(advice == _SET_READ_MOSTLY)
     elif advice in (_SET_PREFERRED, _UNSET_PREFERRED):
-        pages.preferred[part] = _ordinal(_location(location)) if advice == _SET_PREFERRED else NOT_SET
+        pages.preferred[part] = _location(location) if advice == _SET_PREFERRED else NOT_SET
     elif advice in (_SET_ACCESSED_BY, _UNSET_ACCESSED_BY):
-        device = _location(location)
+        device = _device(_location(location))
         if device is not None:  # the CPU can always access
             word = pages.accessed_by.dtype.type(bit(device.ordinal))
             pages.accessed_by[part] = pages.accessed_by[part] & ~word | (word if advice == _SET_ACCESSED_BY else 0)
@@ -82,17 +103,30 @@ def cu_mem_advise(va: int, nbytes: int, advice: int, location: int) -> None:
         raise DriverError(CuResult.INVALID_VALUE)
 
 
-def _ordinal(device: Device | None) -> int:
-    return CPU if device is None else device.ordinal
-
-
 @call("cuMemRangeGetAttribute", "pziQz")
 def cu_mem_range_get_attribute(data: int, room: int, attribute: int, va: int, nbytes: int) -> None:
     if attribute == _ACCESSED_BY:
-        raise not_supported("cuMemRangeGetAttribute ACCESSED_BY")
+        _put_accessed_by(data, room, va, nbytes)
+        return
     if not data or room != ctypes.sizeof(ctypes.c_int):
         raise DriverError(CuResult.INVALID_VALUE)
     ctypes.c_int.from_address(data).value = _answer(attribute, *_of_range(va, nbytes))
+
+
+def _put_accessed_by(data: int, room: int, va: int, nbytes: int) -> None:
+    """The GPUs that are advised for all of the range, as many as fit, and CU_DEVICE_INVALID behind them."""
+    size = ctypes.sizeof(ctypes.c_int)
+    if not data or not room or room % size:
+        raise DriverError(CuResult.INVALID_VALUE)
+    known = _managed(va, nbytes)
+    if known is None:
+        raise DriverError(CuResult.INVALID_VALUE)
+    pages, touched, _ = known
+    for_all = int(np.bitwise_and.reduce(pages.accessed_by[touched.slice]))
+    found = [device.ordinal for device in driver().devices if for_all & bit(device.ordinal)]
+    count = room // size
+    answer = (ctypes.c_int * count)(*(found + [NOT_SET] * count)[:count])
+    ctypes.memmove(data, answer, room)
 
 
 def _of_range(va: int, nbytes: int) -> tuple[bool, int, int]:
@@ -122,11 +156,12 @@ def _prefetched(va: int, nbytes: int) -> int:
 def _answer(attribute: int, read_mostly: bool, preferred: int, last: int) -> int:
     if attribute == _READ_MOSTLY:
         return int(read_mostly)
+    where = preferred if attribute in (_PREFERRED, _PREFERRED_TYPE, _PREFERRED_ID) else last
+    node = numa_node(where)
     if attribute in (_PREFERRED, _LAST_PREFETCH):
-        return preferred if attribute == _PREFERRED else last
+        return where if node is None else NOT_SET
     if attribute in (_PREFERRED_TYPE, _LAST_PREFETCH_TYPE):
-        where = preferred if attribute == _PREFERRED_TYPE else last
-        return 0 if where == NOT_SET else _HOST if where == CPU else _DEVICE
+        return _HOST_NUMA if node is not None else {NOT_SET: _INVALID, CPU: _HOST}.get(where, _DEVICE)
     if attribute in (_PREFERRED_ID, _LAST_PREFETCH_ID):
-        return max(preferred if attribute == _PREFERRED_ID else last, 0)
+        return max(where, 0) if node is None else node
     raise DriverError(CuResult.INVALID_VALUE)

@@ -71,6 +71,7 @@ _SAME = {
     124: 0,  # DMA_BUF_SUPPORTED
     125: 0,  # IPC_EVENT_SUPPORTED
     128: 0,  # HANDLE_TYPE_FABRIC_SUPPORTED
+    130: 0,  # NUMA_CONFIG: none; the kernel that runs here has no node for memory of a GPU that is a model
     132: 0,  # MULTICAST_SUPPORTED
     133: 0,  # MPS_ENABLED
     141: 0,  # HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
