@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from dmaproof.virtual.driver import chunks
 from dmaproof.virtual.driver.chunks import DeviceMemory, Mirror, copy
+from dmaproof.virtual.driver.host import SparseMemory, unmap
 from dmaproof.virtual.driver.kernels import pattern
 
 SMALL = 64
@@ -78,6 +81,53 @@ def test_a_mirror_shows_the_writers_data_and_the_owner_keeps_its_own(
             seen[at] = seen[at] if by_owner and strayed[at] else value
     assert owner.read(0, LENGTH).tobytes() == owners
     assert mirror.read(0, LENGTH).tobytes() == seen
+
+
+PAGE = 4096
+PAGES = 5 * PAGE + 96
+page_ranges = st.tuples(st.integers(0, 5), st.sampled_from([0, 32]), st.integers(1, 3), st.sampled_from([0, 64]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["cpu", "out", "in"]), page_ranges, st.integers(0, 255)), max_size=12))
+def test_host_memory_that_nobody_touched_is_zeros_and_else_what_was_written(
+    steps: list[tuple[str, tuple[int, int, int, int], int]],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "CHUNK", PAGE)
+        device, host = DeviceMemory(PAGES), SparseMemory(6 * PAGE)
+        try:
+            plain = {"device": bytearray(PAGES), "host": bytearray(PAGES)}
+            for what, (page, shift, npages, more), value in steps:
+                at = page * PAGE + shift
+                nbytes = max(0, min(npages * PAGE + more, PAGES - at))
+                if what == "cpu":
+                    ctypes.memset(host.address + at, value, nbytes)
+                    plain["host"][at : at + nbytes] = bytes([value]) * nbytes
+                    continue
+                ends = (device, host) if what == "in" else (host, device)
+                names = ("device", "host") if what == "in" else ("host", "device")
+                copy(ends[0], at, ends[1], at, nbytes)
+                plain[names[0]][at : at + nbytes] = plain[names[1]][at : at + nbytes]
+                if what == "in" and value % 4 == 0:
+                    device.write(at, np.full(nbytes, value, np.uint8))
+                    plain["device"][at : at + nbytes] = bytes([value]) * nbytes
+            assert device.read(0, PAGES).tobytes() == plain["device"]
+            assert host.read(0, PAGES).tobytes() == plain["host"]
+        finally:
+            unmap(host.address, host.nbytes)
+            host.close()
+
+
+def test_copies_of_untouched_host_memory_touch_none_of_it() -> None:
+    device, host = DeviceMemory(4 * PAGE), SparseMemory(4 * PAGE)
+    copy(device, 0, host, 0, 4 * PAGE)
+    copy(host, 0, device, 0, 4 * PAGE)
+    assert host.untouched(0, 4 * PAGE)
+    host.write(PAGE, np.ones(1, np.uint8))
+    assert [host.untouched(page * PAGE, PAGE) for page in range(4)] == [True, False, True, True]
+    unmap(host.address, host.nbytes)
+    host.close()
 
 
 def test_whole_chunks_are_copied_by_reference_and_parted_by_the_next_write() -> None:

@@ -54,7 +54,8 @@ def kernels(arch):
     from importlib import resources
     from cuda.core import Program, ProgramOptions
     folder = resources.files("dmaproof.cuda") / "kernels"
-    text = "".join((folder / name).read_text() for name in ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu"))
+    names = ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu", "bandwidth.cu", "tma.cu")
+    text = "".join((folder / name).read_text() for name in names)
     ptx = Program(text, "c++", ProgramOptions(arch=arch)).compile("ptx").code
     return ok(cu.cuModuleLoadData(ptx))
 
@@ -67,6 +68,13 @@ TYPES = {
     "dmaproof_hold": (ctypes.c_void_p, ctypes.c_uint64),
     "dmaproof_pingpong": (ctypes.c_void_p, ctypes.c_uint32),
     "dmaproof_add_until": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+    "dmaproof_copy_rounds": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
+    "dmaproof_exchange_rounds": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
+    "dmaproof_read_rounds": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p),
+    "dmaproof_write_rounds": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32),
+    "dmaproof_chase_on": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32),
+    "dmaproof_tma_copy": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
+    "dmaproof_tma_chase": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32),
 }
 
 def launch(module, name, stream, *values, grid=4, block=64):

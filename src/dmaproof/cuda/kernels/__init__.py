@@ -14,7 +14,7 @@ import numpy as np
 
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
-from dmaproof.errors import CudaError
+from dmaproof.errors import CudaError, Unsupported
 
 _POINTER, _U64, _U32 = ctypes.c_void_p, ctypes.c_ulonglong, ctypes.c_uint
 THREADS = 512
@@ -32,7 +32,16 @@ SIGNATURES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "dmaproof_hold": ("sync.cu", (_POINTER, _U64)),
     "dmaproof_pingpong": ("sync.cu", (_POINTER, _U32)),
     "dmaproof_add_until": ("atomics.cu", (_POINTER, _POINTER, _POINTER)),
+    "dmaproof_copy_rounds": ("bandwidth.cu", (_POINTER, _POINTER, _U64, _U32)),
+    "dmaproof_exchange_rounds": ("bandwidth.cu", (_POINTER, _POINTER, _U64, _U32)),
+    "dmaproof_read_rounds": ("bandwidth.cu", (_POINTER, _U64, _U32, _POINTER)),
+    "dmaproof_write_rounds": ("bandwidth.cu", (_POINTER, _U64, _U32, _U32)),
+    "dmaproof_chase_on": ("bandwidth.cu", (_POINTER, _U64, _POINTER, _U32)),
+    "dmaproof_tma_copy": ("tma.cu", (_POINTER, _POINTER, _U64, _U32)),
+    "dmaproof_tma_chase": ("tma.cu", (_POINTER, _U64, _POINTER, _U32)),
 }
+NEEDS: dict[str, tuple[int, int]] = {"tma.cu": (9, 0)}
+"""The least compute capability that has a file's instructions (PTX ISA: cp.async.bulk)."""
 
 
 def source(file: str) -> str:
@@ -92,20 +101,30 @@ def prepare(compute_capabilities: tuple[str, ...]) -> None:
     for wanted in compute_capabilities:
         major, minor = wanted.split(".")
         for file in dict.fromkeys(file for file, _ in SIGNATURES.values()):
-            compiled(file, (int(major), int(minor)), "ptx")
+            if has((int(major), int(minor)), file):
+                compiled(file, (int(major), int(minor)), "ptx")
+
+
+def has(compute_capability: tuple[int, int], file: str) -> bool:
+    """Whether GPUs of ``compute_capability`` can run the kernels of ``file``."""
+    return compute_capability >= NEEDS.get(file, (0, 0))
 
 
 def load_all(device: Device) -> None:
     """Load every kernel for ``device`` now. Loading may wait until the context is idle, which it never gets behind a
     kernel that holds a stream (CUDA C++ Programming Guide, lazy loading, concurrent execution)."""
-    for name in SIGNATURES:
-        _function(name, device)
+    for name, (file, _) in SIGNATURES.items():
+        if has(device.compute_capability, file):
+            _function(name, device)
 
 
 def launch(name: str, device: Device, stream: Any, *args: int, blocks: int, threads: int = THREADS) -> None:
-    """Queue kernel ``name`` on ``stream`` of ``device``. Raises CudaError."""
+    """Queue kernel ``name`` on ``stream`` of ``device``. Raises CudaError, or Unsupported where the GPU lacks it."""
+    file, kinds = SIGNATURES[name]
+    if not has(device.compute_capability, file):
+        needed, found = (".".join(map(str, one)) for one in (NEEDS[file], device.compute_capability))
+        raise Unsupported(f"{device.bdf}: {name} needs compute capability {needed}, this GPU has {found}")
     device.use()
-    kinds = SIGNATURES[name][1]
     if len(args) != len(kinds):
         raise TypeError(f"{name} takes {len(kinds)} arguments, {len(args)} given")
     packed = (tuple(int(arg) for arg in args), kinds)

@@ -25,13 +25,24 @@ class Memory(Protocol):
     def write(self, offset: int, data: Bytes) -> None: ...
 
 
+class Sparse:
+    """Host memory that can tell what nobody has written yet."""
+
+    def untouched(self, offset: int, nbytes: int) -> bool:
+        """Whether nobody has touched the range: it reads as zeros."""
+        raise NotImplementedError
+
+
 class Chunk:
-    """Up to CHUNK bytes. A shared chunk is never written again; its bytes may not have been made yet."""
+    """Up to CHUNK bytes. A shared chunk is never written again; its bytes may not have been made yet. Made chunks of
+    equal ``content`` have equal bytes."""
 
-    __slots__ = ("_array", "_make", "shared")
+    __slots__ = ("_array", "_make", "content", "shared")
 
-    def __init__(self, array: Bytes | None = None, make: Callable[[], Bytes] | None = None) -> None:
-        self._array, self._make, self.shared = array, make, make is not None
+    def __init__(
+        self, array: Bytes | None = None, make: Callable[[], Bytes] | None = None, content: object = None
+    ) -> None:
+        self._array, self._make, self.content, self.shared = array, make, content, make is not None
 
     def bytes(self) -> Bytes:
         if self._array is None:
@@ -115,14 +126,28 @@ class DeviceMemory:
 
 
 def copy(target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
-    """Move ``nbytes``; whole chunks between device memories by reference."""
-    done = 0
+    """Move ``nbytes``; whole chunks by reference between device memories, and where host memory was never touched."""
+    done = _whole_chunks(target, target_offset, source, source_offset, nbytes)
     while done < nbytes:
         to, of = target_offset + done, source_offset + done
         length = min(CHUNK - to % CHUNK, nbytes - done)
-        if not _by_reference(target, to, source, of, length):
+        if not _by_reference(target, to, source, of, length) and not _zeros(target, to, source, of, length):
             target.write(to, source.read(of, length))
         done += length
+
+
+def _whole_chunks(target: Memory, to: int, source: Memory, of: int, nbytes: int) -> int:
+    """Share all chunks of a range that begins with a chunk at both ends; how many bytes that moved."""
+    if not isinstance(target, DeviceMemory) or not isinstance(source, DeviceMemory) or to % CHUNK or of % CHUNK:
+        return 0
+    if target.backed or source.backed:
+        return 0
+    count = nbytes // CHUNK
+    moved = source.chunks[of // CHUNK : of // CHUNK + count]
+    for chunk in moved:
+        chunk.shared = True
+    target.chunks[to // CHUNK : to // CHUNK + count] = moved
+    return count * CHUNK
 
 
 def _by_reference(target: Memory, to: int, source: Memory, of: int, length: int) -> bool:
@@ -132,6 +157,25 @@ def _by_reference(target: Memory, to: int, source: Memory, of: int, length: int)
     if whole:
         target.chunks[to // CHUNK] = source.share(of // CHUNK)
     return whole
+
+
+def _zeros(target: Memory, to: int, source: Memory, of: int, length: int) -> bool:
+    """Host memory that nobody has touched is zeros: none need be read from it, nor written to it."""
+    if isinstance(target, DeviceMemory) and isinstance(source, Sparse):
+        whole = target.whole(to // CHUNK, to % CHUNK, length) and source.untouched(of, length)
+        if whole:
+            target.chunks[to // CHUNK] = filled(b"\0", length)
+        return whole
+    if isinstance(target, Sparse) and isinstance(source, DeviceMemory):
+        chunk = source.chunks[of // CHUNK]
+        end = of % CHUNK + length
+        return end <= CHUNK and chunk is filled(b"\0", _length(source, of)) and target.untouched(to, length)
+    return False
+
+
+def _length(memory: DeviceMemory, offset: int) -> int:
+    """Of the chunk at ``offset``."""
+    return min(CHUNK, memory.nbytes - offset // CHUNK * CHUNK)
 
 
 class Mirror:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmaproof.virtual.driver.chunks import Bytes
+from dmaproof.virtual.driver.chunks import Bytes, Sparse
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +44,33 @@ class MappedMemory:
         self._bytes[offset : offset + len(data)] = data
 
 
+class SparseMemory(MappedMemory, Sparse):
+    """``nbytes`` of fresh memory, of which the kernel knows what nobody has written yet: it reads as zeros.
+
+    Programs pin gigabytes to measure copies and look at little of them. Raises DriverError OUT_OF_MEMORY.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self._fd = os.memfd_create("dmaproof-pinned", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(self._fd, nbytes)
+            super().__init__(map_file(self._fd, nbytes, READ_WRITE), nbytes)
+        except (OSError, DriverError):
+            self.close()
+            raise DriverError(CuResult.OUT_OF_MEMORY) from None
+
+    def untouched(self, offset: int, nbytes: int) -> bool:
+        """Whether nobody has touched any page of the range (lseek(2), SEEK_DATA)."""
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA) >= offset + nbytes
+        except OSError:  # ENXIO: no data from there on
+            return True
+
+    def close(self) -> None:
+        """Give up the file; the mapping is the caller's to unmap."""
+        os.close(self._fd)
+
+
 class SystemMemory:
     """The program's own memory from ``address`` on, which may not be there at all.
 
@@ -77,7 +104,7 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000
-_MAP_SHARED = 0x01
+_MAP_SHARED, _MAP_FIXED = 0x01, 0x10
 NO_ACCESS, READ_WRITE = 0, 3  # PROT_NONE, PROT_READ | PROT_WRITE
 _FAILED = (1 << 64) - 1
 
@@ -90,6 +117,16 @@ def map_anonymous(nbytes: int, protection: int) -> int:
 def map_file(fd: int, nbytes: int, protection: int) -> int:
     """The address of a shared mapping of the first ``nbytes`` of ``fd``; DriverError OUT_OF_MEMORY."""
     return _mapped(_libc.mmap(None, nbytes, protection, _MAP_SHARED, fd, 0))
+
+
+def map_fixed(address: int, fd: int, nbytes: int, protection: int) -> None:
+    """Map the first ``nbytes`` of ``fd`` at ``address``, in place of what is there (MAP_FIXED). OUT_OF_MEMORY."""
+    _mapped(_libc.mmap(address, nbytes, protection, _MAP_SHARED | _MAP_FIXED, fd, 0))
+
+
+def protect_nothing(address: int, nbytes: int) -> None:
+    """The range is addresses again that nobody may use."""
+    _mapped(_libc.mmap(address, nbytes, NO_ACCESS, _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED, -1, 0))
 
 
 def unmap(address: int, nbytes: int) -> None:

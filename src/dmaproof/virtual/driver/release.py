@@ -5,7 +5,7 @@ from __future__ import annotations
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.gpus import Device
-from dmaproof.virtual.driver.host import MappedMemory, unmap
+from dmaproof.virtual.driver.host import MappedMemory, SparseMemory, unmap
 from dmaproof.virtual.driver.pages import ManagedPages
 
 
@@ -18,10 +18,12 @@ def release(driver: Driver, found: Allocation) -> None:
         found.memory.close()
     elif found.kind == "pinned" and isinstance(found.memory, MappedMemory):
         unmap(found.memory.address, found.memory.nbytes)
+        if isinstance(found.memory, SparseMemory):
+            found.memory.close()
 
 
 def release_memory(driver: Driver, device: Device) -> None:
     """All that ``device``'s context allocated."""
     for found in driver.space.all():
-        if found.gpu == device.ordinal:
+        if found.gpu == device.ordinal and found.by != "vmm":  # a mapping is no context's
             release(driver, found)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dmaproof.virtual.driver.abi import call, put_u32, put_u64
 from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.chunks import CHUNK
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
-from dmaproof.virtual.driver.host import READ_WRITE, MappedMemory, map_anonymous, readable
+from dmaproof.virtual.driver.host import READ_WRITE, MappedMemory, SparseMemory, map_anonymous, readable
 from dmaproof.virtual.driver.release import release
 
 _PORTABLE, _DEVICEMAP, _WRITECOMBINED = 1, 2, 4
@@ -19,7 +20,7 @@ def allocate_pinned(target: int, nbytes: int, flags: int) -> None:
     state = driver()
     ordinal = state.context().device.ordinal
     length = -(-nbytes // _PAGE) * _PAGE
-    memory = MappedMemory(map_anonymous(length, READ_WRITE), length)
+    memory = SparseMemory(length) if length >= CHUNK else MappedMemory(map_anonymous(length, READ_WRITE), length)
     put_u64(target, state.space.add(Allocation(memory.address, nbytes, "pinned", ordinal, memory, flags)).va)
 
 

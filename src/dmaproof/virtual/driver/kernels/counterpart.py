@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dmaproof.virtual.driver.access import Operation
 from dmaproof.virtual.driver.ptx import Entry
 
 Body = Callable[..., "Generator[None, None, float] | None"]
+B = TypeVar("B", bound=Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class Counterpart:
 _counterparts: dict[str, Counterpart] = {}
 
 
-def counterpart(name: str, *parameters: str) -> Callable[[Body], Body]:
+def counterpart(name: str, *parameters: str) -> Callable[[B], B]:
     """Register the decorated function as what kernel ``name`` does: ``body(launch, *arguments)``.
 
     A plain function does its work at once; a generator is polled between yields and returns its modelled end.
     """
 
-    def register(body: Body) -> Body:
+    def register(body: B) -> B:
         _counterparts[name] = Counterpart(name, parameters, body)
         return body
 

@@ -27,5 +27,5 @@ def words(first: int, nwords: int, seed: int) -> Words:
 
 @lru_cache(maxsize=256)
 def chunk(first: int, nwords: int, seed: int) -> Chunk:
-    """Those words as a chunk. The same object for the same words: equal contents are then seen without looking."""
-    return Chunk(make=lambda: words(first, nwords, seed).view(np.uint8))
+    """Those words as a chunk, whose ``content`` says which they are: equal ones are then seen without looking."""
+    return Chunk(make=lambda: words(first, nwords, seed).view(np.uint8), content=("pattern", first, nwords, seed))
