@@ -45,7 +45,8 @@ def launch_graph(executable, times=1):
     ok(cu.cuStreamSynchronize(stream))
 
 def read(va, nbytes, kind=np.uint8):
-    back = np.empty(nbytes, np.uint8); ok(cu.cuMemcpyDtoH(back.ctypes.data, va, nbytes)); return back.view(kind).tolist()
+    back = np.empty(nbytes, np.uint8); ok(cu.cuMemcpyDtoH(back.ctypes.data, va, nbytes))
+    return back.view(kind).tolist()
 """
 
 

@@ -6,7 +6,7 @@ run as soon as those before them are done, each on its own context's GPU.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -55,10 +55,24 @@ class Node:
 
 
 @dataclass(eq=False, slots=True)
+class UserObject:
+    """Something of the program's that ``destroy`` gives back with the last reference."""
+
+    destroy: Callable[[], None]
+    references: int
+
+    def release(self, count: int) -> None:
+        self.references -= count
+        if self.references <= 0:
+            self.destroy()
+
+
+@dataclass(eq=False, slots=True)
 class Graph:
-    """Nodes in the order in which they were added."""
+    """Nodes in the order in which they were added, and how many references to user objects it holds."""
 
     nodes: list[Node] = field(default_factory=list)
+    objects: dict[UserObject, int] = field(default_factory=dict)
     handle: int = 0
 
     def add(self, task: Task, after: Iterable[Node]) -> Node:
@@ -81,6 +95,7 @@ class Executable:
     """A graph as it was when it was instantiated. Launches of one executable run one after the other (``last``)."""
 
     steps: tuple[Step, ...]
+    objects: tuple[UserObject, ...] = ()
     flags: int = 0
     handle: int = 0
     last: Op | None = None
@@ -94,6 +109,14 @@ def ordered(graph: Graph) -> tuple[Step, ...]:
         raise DriverError(CuResult.INVALID_VALUE) from None
     place = {node: at for at, node in enumerate(order)}
     return tuple(Step(node, node.task, tuple(place[one] for one in node.after)) for node in order)
+
+
+def instantiate(graph: Graph, flags: int) -> Executable:
+    """Holds what the graph holds."""
+    held = tuple(one for one, count in graph.objects.items() if count)
+    for one in held:
+        one.references += 1
+    return Executable(ordered(graph), held, flags)
 
 
 def replay(steps: tuple[Step, ...]) -> Run:

@@ -20,6 +20,7 @@ from dmaproof.virtual.driver.calls import (
     pointer,
     pool,
     stream,
+    user_object,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "pointer",
     "pool",
     "stream",
+    "user_object",
 ]

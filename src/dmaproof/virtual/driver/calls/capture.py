@@ -100,19 +100,23 @@ def cu_stream_get_capture_info_v3(  # noqa: PLR0913, RUF100 - as the API has it
     if capture is None or capture.invalid:
         return
     tips = tuple(adopt(node) for node in capture.tips[stream])
-    _told[stream.number] = (ctypes.c_uint64 * max(len(tips), 1))(*tips)
-    answers = (number, capture.number), (ndependencies, len(tips)), (edges, 0)
-    for target, value in answers:
+    room = ctypes.c_uint64 * max(len(tips), 1)
+    told = _told[stream.number] = room(*tips), room()
+    answers = {
+        number: capture.number,
+        graph: adopt(capture.graph),
+        dependencies: ctypes.addressof(told[0]),
+        edges: ctypes.addressof(told[1]),
+        ndependencies: len(tips),
+    }
+    for target, value in answers.items():
         if target:
             put_u64(target, value)
-    if graph:
-        put_u64(graph, adopt(capture.graph))
-    if dependencies:
-        put_u64(dependencies, ctypes.addressof(_told[stream.number]))
 
 
-_told: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
-"""By stream, the array last handed out: it is valid until the next call about that stream."""
+_told: dict[int, tuple[ctypes.Array[ctypes.c_uint64], ctypes.Array[ctypes.c_uint64]]] = {}
+"""By stream, the nodes last handed out and the data of their edges (eight bytes each, all zero: none has any). They are
+valid until the next call about that stream."""
 
 
 @call("cuStreamUpdateCaptureDependencies", "pppzI", since=12030)

@@ -10,7 +10,7 @@ from dmaproof.virtual.driver.abi import call, get_u64, put_int, put_u64
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context
-from dmaproof.virtual.driver.graphs import Executable, Graph, Node, NodeType, Step, Task, ordered, replay
+from dmaproof.virtual.driver.graphs import Executable, Graph, Node, NodeType, Step, Task, instantiate, ordered, replay
 
 T = TypeVar("T")
 _UPLOAD, _USE_NODE_PRIORITY = 2, 8  # CUgraphInstantiate_flags (cuda.h)
@@ -30,6 +30,9 @@ def close(graph: Graph) -> None:
     """Its handle and those of its nodes are invalid from now on."""
     for handle in (graph.handle, *(node.handle for node in graph.nodes)):
         driver().handles.remove(handle)
+    for one, count in graph.objects.items():
+        one.release(count)
+    graph.objects.clear()
 
 
 def nodes_at(address: int, count: int, graph: Graph) -> tuple[Node, ...]:
@@ -123,41 +126,36 @@ def cu_graph_get_root_nodes(handle: int, nodes: int, count: int) -> None:
 
 
 @call("cuGraphNodeGetDependencies", "pppp", since=12030)
-def cu_graph_node_get_dependencies(handle: int, nodes: int, _edges: int, count: int) -> None:
-    _put_handles(_node(handle).after, nodes, count)
+def cu_graph_node_get_dependencies(handle: int, nodes: int, edges: int, count: int) -> None:
+    _put_handles(_node(handle).after, nodes, count, edges)
 
 
 @call("cuGraphNodeGetDependentNodes", "pppp", since=12030)
-def cu_graph_node_get_dependent_nodes(handle: int, nodes: int, _edges: int, count: int) -> None:
+def cu_graph_node_get_dependent_nodes(handle: int, nodes: int, edges: int, count: int) -> None:
     node = _node(handle)
-    _put_handles([one for one in node.graph.nodes if node in one.after], nodes, count)
+    _put_handles([one for one in node.graph.nodes if node in one.after], nodes, count, edges)
 
 
 @call("cuGraphGetEdges", "ppppp", since=12030)
-def cu_graph_get_edges(handle: int, sources: int, targets: int, _edges: int, count: int) -> None:
-    edges = [(before, node) for node in get_graph(handle).nodes for before in node.after]
-    room = _room(sources and targets, count)
-    for at, (before, node) in enumerate(edges[:room]):
-        put_u64(sources + _POINTER * at, adopt(before))
-        put_u64(targets + _POINTER * at, adopt(node))
-    put_u64(count, _told(len(edges), room if sources else None))
+def cu_graph_get_edges(handle: int, sources: int, targets: int, edges: int, count: int) -> None:
+    found = [(before, node) for node in get_graph(handle).nodes for before in node.after]
+    room = get_u64(count) if sources and targets and count else 0
+    _put_handles([before for before, _ in found], sources, count)
+    if room:
+        put_u64(count, room)
+        _put_handles([node for _, node in found], targets, count, edges)
 
 
-def _put_handles(found: Iterable[Node], nodes: int, count: int) -> None:
-    """Without ``nodes`` only how many; else as many as there is room for, with nulls behind the last (cuda.h)."""
+def _put_handles(found: Iterable[Node], nodes: int, count: int, edges: int = 0) -> None:
+    """Without ``nodes`` only how many; else as many as there is room for, with nulls behind the last (cuda.h). No edge
+    has any data (CUgraphEdgeData, eight bytes)."""
     handles = [adopt(one) for one in found]
-    room = _room(nodes, count)
+    room = get_u64(count) if nodes and count else 0
     for at in range(room):
         put_u64(nodes + _POINTER * at, handles[at] if at < len(handles) else 0)
-    put_u64(count, _told(len(handles), room if nodes else None))
-
-
-def _room(nodes: int, count: int) -> int:
-    return get_u64(count) if nodes and count else 0
-
-
-def _told(found: int, room: int | None) -> int:
-    return found if room is None else min(found, room)
+        if edges:
+            put_u64(edges + _POINTER * at, 0)
+    put_u64(count, min(len(handles), room) if nodes else len(handles))
 
 
 @call("cuGraphNodeGetType", "pp")
@@ -183,7 +181,7 @@ def cu_graph_instantiate(target: int, graph: int, flags: int) -> None:
     found = get_graph(graph)
     if any(one.graph is found for one in driver().captures.active):
         raise DriverError(CuResult.INVALID_VALUE)
-    put_u64(target, adopt(Executable(ordered(found), flags)))
+    put_u64(target, adopt(instantiate(found, flags)))
 
 
 @call("cuGraphInstantiateWithParams", "ppp")
@@ -203,7 +201,8 @@ def cu_graph_exec_get_flags(handle: int, target: int) -> None:
 @call("cuGraphExecDestroy", "p")
 def cu_graph_exec_destroy(handle: int) -> None:
     """A launch that is under way goes on."""
-    _executable(handle)
+    for one in _executable(handle).objects:
+        one.release(1)
     driver().handles.remove(handle)
 
 
