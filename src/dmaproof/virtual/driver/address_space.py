@@ -27,7 +27,8 @@ class Allocation:
 
     ``mirrors``: by ordinal of a GPU whose writes here went astray, what that GPU sees instead. ``flags`` as given.
     ``access``: rights by GPU ordinal where they are given out for this memory (dmaproof.virtual.driver.rights).
-    ``handle_types``: as what it may be exported. ``exported`` is the file that other processes open for it.
+    ``handle_types``: as what it may be exported. ``exported`` is the file that other processes open for it, ``backing``
+    what cuMemMap mapped.
     """
 
     va: int
@@ -41,6 +42,7 @@ class Allocation:
     access: dict[int, int] | None = None
     handle_types: int = 0
     exported: int | None = None
+    backing: object | None = None
     mirrors: dict[int, Mirror] = field(default_factory=dict)
 
     @property

@@ -30,5 +30,9 @@ class Handles:
             raise DriverError(CuResult.INVALID_HANDLE)
         return found
 
+    def of(self, one: object) -> int | None:
+        """The handle that names ``one``, if it has any."""
+        return next((handle for handle, found in self._objects.items() if found is one), None)
+
     def remove(self, handle: int) -> None:
         self._objects.pop(handle, None)

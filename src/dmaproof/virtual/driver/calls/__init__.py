@@ -21,6 +21,7 @@ from dmaproof.virtual.driver.calls import (
     pool,
     stream,
     user_object,
+    vmm,
 )
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "pool",
     "stream",
     "user_object",
+    "vmm",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dmaproof import bdf
 from dmaproof.virtual.driver.abi import call, put_int
+from dmaproof.virtual.driver.calls.locations import fabric_supported, host_numa_supported
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import not_supported
 from dmaproof.virtual.driver.gpus import Device
@@ -54,8 +55,8 @@ _SAME = {
     96: 0,  # COOPERATIVE_MULTI_DEVICE_LAUNCH
     97: 232448,  # MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
     99: 1,  # HOST_REGISTER_SUPPORTED
-    102: 0,  # VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED: cuMemCreate and its kin are not implemented
-    103: 0,  # HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
+    102: 1,  # VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+    103: 1,  # HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
     104: 0,  # HANDLE_TYPE_WIN32_HANDLE_SUPPORTED
     105: 0,  # HANDLE_TYPE_WIN32_KMT_HANDLE_SUPPORTED
     106: 32,  # MAX_BLOCKS_PER_MULTIPROCESSOR
@@ -109,6 +110,8 @@ def _own(device: Device) -> dict[int, int]:
         88: int(pageable),  # PAGEABLE_MEMORY_ACCESS
         100: int(ats),  # PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES
         101: int(ats),  # DIRECT_MANAGED_MEM_ACCESS_FROM_HOST
+        128: int(fabric_supported(device)),  # HANDLE_TYPE_FABRIC_SUPPORTED
+        141: int(host_numa_supported()),  # HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
         134: device.gpu.numa_node if device.gpu.numa_node is not None else -1,  # HOST_NUMA_ID
     }
 
