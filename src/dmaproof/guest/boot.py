@@ -32,6 +32,8 @@ _PARAMETERS = (
     "loglevel=3",  # the console is for last words: the agent reads the log
     "log_buf_len=4M",
 )
+_WITHOUT_KVM = "initcall_blacklist=svm_init,vmx_init"
+"""Where no guest is made: KVM sets a processor up for them, on an emulated one for a third of a second."""
 
 
 def command(
@@ -40,7 +42,8 @@ def command(
     """What starts QEMU in ``folder``, where it makes its sockets; ``guests``: also those of guests on the lab host.
     Raises NodeError where virtme-ng cannot say."""
     options = (*arguments(node), *agent_ports(guests), *fault_trace.options())
-    words = on_own_root(kernel, program, folder, _parameters(node, accelerated), options, accelerated)
+    parameters = _parameters(node, accelerated) if guests or accelerated else (*_parameters(node, False), _WITHOUT_KVM)
+    words = on_own_root(kernel, program, folder, parameters, options, accelerated)
     return tuple(f"file,id=console,path={CONSOLE}" if word == _NO_CONSOLE else word for word in words)
 
 
