@@ -13,6 +13,7 @@ pytest_plugins = [
     "fixtures.rested",
     "fixtures.emulator",
     "fixtures.worker",
+    "fixtures.judged",
     "fixtures.measure",
     "fixtures.stage2",
     "fixtures.verdict",

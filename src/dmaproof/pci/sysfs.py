@@ -71,6 +71,11 @@ def functions(root: Path) -> tuple[PciFunction, ...]:
     return tuple(sorted((one for one in found if one is not None), key=lambda one: one.bdf))
 
 
+def function(root: Path, bdf: str) -> PciFunction | None:
+    """The one function ``bdf``; None where it is not there."""
+    return _function(root / DEVICES / bdf)
+
+
 def _function(folder: Path) -> PciFunction | None:
     vendor, device, class_code = (number(folder / name) for name in ("vendor", "device", "class"))
     if vendor is None or device is None or class_code is None:

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dmaproof.report import findings, heat, matrix, modes, notes, text
+from dmaproof.report import findings, heat, judged, matrix, modes, notes, text
 from dmaproof.report.files import write_atomically
 from dmaproof.report.loaded import Record
 from dmaproof.report.record import DeviceLine, TestLine
@@ -44,6 +44,7 @@ def render(record: Record) -> str:
     tests = sorted(record.tests, key=lambda test: _ORDER.index(test.outcome))
     other = [line for line in record.measurements if not matrix.is_peer(line)]
     devices = findings.devices(record)
+    judgements = judged.of_record(record)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -57,6 +58,8 @@ def render(record: Record) -> str:
             matrices=_heats(record, rig, _anchors(causes, tests)),
             figures=heat.groups(other[:ROWS]),
             figures_left=max(0, len(other) - ROWS),
+            judgements=judgements[:ROWS],
+            judgements_left=max(0, len(judgements) - ROWS),
             devices=[(_name(rig, device), device, number) for device, number in devices[:ROWS]],
             devices_left=max(0, len(devices) - ROWS),
             skips=findings.skips(record),

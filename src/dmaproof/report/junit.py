@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from dmaproof.report.record import AnyLine, EvidenceLine, MeasurementLine, TestLine, VerdictLine
+from dmaproof.report.record import AnyLine, EvidenceLine, JudgementLine, MeasurementLine, TestLine, VerdictLine
 from dmaproof.report.seen import Seen, seen
 from dmaproof.report.text import alike, printable
 from dmaproof.rig.model import Node, Rig
@@ -16,7 +16,7 @@ _UNIT_WORDS = {"GB/s": "GBps", "MB/s": "MBps", "µs": "us", "%": "percent"}
 
 
 def properties(lines: Sequence[AnyLine], rig: Rig) -> list[Property]:
-    """``rig``, ``rig_kind``, ``node``, ``mode``, ``endpoints``, each measurement's median, and the verdict.
+    """``rig``, ``rig_kind``, ``node``, ``mode``, ``endpoints``, each measurement's median, the verdict, and judgements.
 
     ``lines`` are the lines of one test. A measurement is called by its name with the unit in it
     (``bandwidth_GBps``); where a test has several of one name, by what tells them apart as well
@@ -31,7 +31,13 @@ def properties(lines: Sequence[AnyLine], rig: Rig) -> list[Property]:
     found += _measured([line for line in lines if isinstance(line, MeasurementLine)])
     for verdict in (line for line in lines if isinstance(line, VerdictLine)):
         found += [("verdict", verdict.signature), ("verdict_confidence", verdict.confidence)]
+    found += judgements([line for line in lines if isinstance(line, JudgementLine)])
     return [(name, printable(value)) for name, value in found]
+
+
+def judgements(lines: Sequence[JudgementLine]) -> list[Property]:
+    """Figures that are not as they should be: of a test, or at the end of all of the run."""
+    return [("judgement", printable(f"{line.reason}: {line.text}")) for line in lines if line.standing != "fine"]
 
 
 def mode(node: Node) -> str:

@@ -12,6 +12,7 @@ from dmaproof.report.record import (
     AnyLine,
     DeviceLine,
     EvidenceLine,
+    JudgementLine,
     MeasurementLine,
     RigLine,
     RunLine,
@@ -47,6 +48,7 @@ class Record:
     verdicts: tuple[VerdictLine, ...]
     devices: tuple[DeviceLine, ...]
     truncated: bool
+    judgements: tuple[JudgementLine, ...] = ()
 
     @property
     def whole(self) -> bool:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dmaproof.triage.expectation.figure import By, Standing, Trained
+
 SCHEMA = 1
 Outcome = Literal["passed", "failed", "skipped", "error"]
 
@@ -99,6 +101,53 @@ class MeasurementLine(Line):
     """Bytes of one copy."""
     memory: str | None = None
     """Kinds of memory at both ends, where they are not pinned host and cuMemAlloc memory: ``registered>device``."""
+    trained: dict[str, Trained] = {}
+    """PCIe links that it went over, by GPU, as seen right after: ``generation``, ``width``, ``offered_generation``,
+    ``offered_width``."""
+
+
+class JudgementLine(Line):
+    """A figure held against what it should be (docs/expectations.md): every one that is not fine, and of figures that
+    are alike and all fine the worst."""
+
+    kind: Literal["judgement"] = "judgement"
+    test: str
+    """Id of the test that measured it."""
+    node: str
+    """Node on which it was measured."""
+    name: str
+    """Name of the figure."""
+    unit: str
+    """Its unit, and that of the values here."""
+    value: float
+    """The figure: the median of its samples."""
+    source: str
+    """Where the bytes came from: the name of a GPU, or ``host``."""
+    target: str
+    """Where the bytes went."""
+    by: By
+    """What it was held against: ``declared`` by the rig, ``physical`` rate of the link, ``baseline``, ``peers``."""
+    standing: Standing
+    """``fine``, ``low`` (worse than the bound), ``high`` (more than the link carries: a wrong measurement)."""
+    certain: bool
+    """Whether the run fails on it."""
+    against: float
+    """What it is compared with: the link's rate, the median of the baseline, the middle of the others."""
+    bound: float
+    """The last value that is still fine."""
+    share: float
+    """How good it is beside ``against``: 1 as good, less if worse, whichever way is better."""
+    among: int
+    """How many figures ``against`` rests on; 0 for a declared or physical rate."""
+    topology: str
+    """Class of the way: kind of path, and where its ends lie to each other."""
+    reason: str = ""
+    """``degraded-link``, ``redirected-route``, ``throttling``, ``wrong-numa-node``, ``wrong-measurement``,
+    ``unexplained``; empty for a figure that is fine."""
+    text: str
+    """All of it in one sentence."""
+    looked_at: tuple[str, ...] = ()
+    """What was looked at for a reason, and how it stood."""
 
 
 class EvidenceLine(Line):
@@ -191,7 +240,7 @@ class TestLine(Line):
 
 
 AnyLine = Annotated[
-    RunLine | RigLine | MeasurementLine | EvidenceLine | VerdictLine | DeviceLine | TestLine,
+    RunLine | RigLine | MeasurementLine | EvidenceLine | VerdictLine | DeviceLine | JudgementLine | TestLine,
     Field(discriminator="kind"),
 ]
 LINE: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)

@@ -15,6 +15,7 @@ from dmaproof.report.files import failure, write_atomically
 from dmaproof.report.record import (
     DeviceLine,
     EvidenceLine,
+    JudgementLine,
     Line,
     MeasurementLine,
     RigLine,
@@ -23,7 +24,16 @@ from dmaproof.report.record import (
     VerdictLine,
 )
 
-LINES: tuple[type[Line], ...] = (RunLine, RigLine, MeasurementLine, EvidenceLine, VerdictLine, DeviceLine, TestLine)
+LINES: tuple[type[Line], ...] = (
+    RunLine,
+    RigLine,
+    MeasurementLine,
+    JudgementLine,
+    EvidenceLine,
+    VerdictLine,
+    DeviceLine,
+    TestLine,
+)
 BEGIN = "<!-- fields: made by python -m dmaproof.report.schema -->"
 END = "<!-- end of fields -->"
 _JSON = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}

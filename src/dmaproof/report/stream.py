@@ -22,6 +22,7 @@ from dmaproof.report.record import (
     AnyLine,
     DeviceLine,
     EvidenceLine,
+    JudgementLine,
     MeasurementLine,
     RigLine,
     RunLine,
@@ -204,5 +205,6 @@ def _assemble(path: Path, lines: Sequence[AnyLine], *, truncated: bool) -> Recor
         evidence=of_kind(lines, EvidenceLine),
         verdicts=of_kind(lines, VerdictLine),
         devices=of_kind(lines, DeviceLine),
+        judgements=of_kind(lines, JudgementLine),
         truncated=truncated,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from dmaproof.report import findings, modes, notes
+from dmaproof.report import findings, judged, modes, notes
 from dmaproof.report.loaded import Record
 from dmaproof.report.text import alike, clipped, counted, duration, printable
 
@@ -39,6 +39,7 @@ def _lines(record: Record) -> Iterator[tuple[Text, int]]:
     yield from _modes(record)
     yield from _causes(record)
     yield from _unjudged(record)
+    yield from _figures(record)
     for device, _ in findings.devices(record):
         if device.state == "poisoned":
             yield _text(f"poisoned: {device.bdf}: {device.reason}", "red"), 0
@@ -138,6 +139,20 @@ def _unjudged(record: Record) -> Iterator[tuple[Text, int]]:
         yield _text(test.id), 2
     if len(tests) > _TESTS:
         yield _text(f"and {len(tests) - _TESTS} more"), 2
+
+
+def _figures(record: Record) -> Iterator[tuple[Text, int]]:
+    """Figures that are not as they should be; each pair once, by whatever it was found."""
+    lines = [one for one in judged.of_record(record) if one.standing != "fine"]
+    if not lines:
+        return
+    failing = judged.failing(lines)
+    told = f"{counted(len(lines), 'figure is', 'figures are')} not as they should be"
+    yield _text(told if failing else f"{told}, none of them for certain", "red" if failing else "yellow"), 0
+    for one in lines[:_SUMMARIES]:
+        yield _text(f"{one.reason or 'unexplained'} ({one.by}): {one.text}"), 2
+    if len(lines) > _SUMMARIES:
+        yield _text(f"and {len(lines) - _SUMMARIES} more"), 2
 
 
 def _slowest(record: Record) -> Iterator[tuple[Text, int]]:
