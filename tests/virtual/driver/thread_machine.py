@@ -54,7 +54,7 @@ def kernels(arch):
     from importlib import resources
     from cuda.core import Program, ProgramOptions
     folder = resources.files("dmaproof.cuda") / "kernels"
-    names = ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu", "bandwidth.cu", "tma.cu")
+    names = ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu", "bandwidth.cu", "tma.cu", "peer.cu")
     text = "".join((folder / name).read_text() for name in names)
     ptx = Program(text, "c++", ProgramOptions(arch=arch)).compile("ptx").code
     return ok(cu.cuModuleLoadData(ptx))
@@ -75,6 +75,13 @@ TYPES = {
     "dmaproof_chase_on": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32),
     "dmaproof_tma_copy": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
     "dmaproof_tma_chase": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32),
+    "dmaproof_copy_bytes": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64),
+    "dmaproof_red": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
+    "dmaproof_atom": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p),
+    "dmaproof_send": (*(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p),
+                      *(ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p)),
+    "dmaproof_receive": (*(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p),
+                         *(ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p)),
 }
 
 def launch(module, name, stream, *values, grid=4, block=64):

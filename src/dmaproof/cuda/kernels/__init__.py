@@ -39,6 +39,11 @@ SIGNATURES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "dmaproof_chase_on": ("bandwidth.cu", (_POINTER, _U64, _POINTER, _U32)),
     "dmaproof_tma_copy": ("tma.cu", (_POINTER, _POINTER, _U64, _U32)),
     "dmaproof_tma_chase": ("tma.cu", (_POINTER, _U64, _POINTER, _U32)),
+    "dmaproof_copy_bytes": ("peer.cu", (_POINTER, _POINTER, _U64)),
+    "dmaproof_red": ("peer.cu", (_POINTER, _U64, _U32)),
+    "dmaproof_atom": ("peer.cu", (_POINTER, _U64, _U32, _POINTER)),
+    "dmaproof_send": ("peer.cu", (_POINTER, _U64, _POINTER, _POINTER, _U32, _U64, _POINTER)),
+    "dmaproof_receive": ("peer.cu", (_POINTER, _U64, _POINTER, _POINTER, _U32, _U64, _POINTER)),
 }
 NEEDS: dict[str, tuple[int, int]] = {"tma.cu": (9, 0)}
 """The least compute capability that has a file's instructions (PTX ISA: cp.async.bulk)."""
@@ -142,10 +147,10 @@ def launch_single(name: str, device: Device, stream: Any, *args: int) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def pattern(nwords: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """The first ``nwords`` words of the fill pattern: what pattern.cuh computes, on the CPU. Read-only, and kept: a
-    run compares the same few patterns hundreds of times."""
-    index = np.arange(nwords, dtype=np.uint64)
+def pattern(nwords: int, seed: int, first: int = 0) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """``nwords`` words of the fill pattern from the one of index ``first`` on: what pattern.cuh computes, on the CPU.
+    Read-only, and kept: a run compares the same few patterns hundreds of times."""
+    index = np.arange(first, first + nwords, dtype=np.uint64)
     words = (index & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     words *= np.uint32(2654435761)
     words += (index >> np.uint64(32)).astype(np.uint32)
