@@ -22,6 +22,7 @@ OTHERS = ("nvme", "igb")
 """Targets that are no engines of ours, and have power management."""
 
 
+@pytest.mark.catches("sparse_bar")
 def test_exports(endpoint: Engine, worker: Bench) -> None:
     """Every BAR whole, and the first in parts: of whole pages inside the BAR, or not at all."""
     need_iommu(endpoint.node)
@@ -62,6 +63,7 @@ def test_bar_as_memory(peers: Peers, backend: Backend, worker: Bench, note_evide
     assert answer.error in ((None,) if backend == "type1v2" else (None, "EFAULT"))
 
 
+@pytest.mark.catches("dmabuf_raw_bar")
 @pytest.mark.requires(kind="edu")
 @pytest.mark.parametrize(("backend", "way"), [("type1v2", "bar"), ("iommufd", "dma-buf")])
 def test_peer_dma(peers: Peers, backend: Backend, way: Way, worker: Bench) -> None:
@@ -84,6 +86,7 @@ def _check_peer_dma(peers: Peers, backend: Backend, way: Way, worker: Bench, wri
     assert seen.wrote in (True, None), f"{target} does not hold what {source} wrote into its BAR0"
 
 
+@pytest.mark.catches("dmabuf_revoke")
 @pytest.mark.requires(kind="edu")
 @pytest.mark.usefixtures("rested")
 @pytest.mark.parametrize("cause", ["memory-decode", "reset", "low-power"])
