@@ -3,7 +3,7 @@ become result codes.
 
 A signature is one letter a parameter: ``p`` pointer or handle, ``i`` int, ``I`` unsigned int, ``z`` size_t, ``Q``
 64-bit unsigned, ``B`` unsigned char, ``H`` unsigned short. ``L`` is a CUmemLocation by value: two ints, which every
-64-bit C ABI that CUDA runs on passes as one 64-bit integer, type in the low half.
+64-bit C ABI that CUDA runs on passes as one 64-bit integer, type in the low half. ``X`` is an IPC handle by value.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dmaproof.virtual.driver.errors import CuResult, DriverError, say
+from dmaproof.virtual.driver.ipc import Handle
 from dmaproof.virtual.driver.lock import LOCK
 
 _TYPES: dict[str, Any] = {
@@ -27,6 +28,7 @@ _TYPES: dict[str, Any] = {
     "B": ctypes.c_ubyte,
     "H": ctypes.c_ushort,
     "L": ctypes.c_uint64,
+    "X": Handle,
 }
 Function = Callable[..., None]
 Needs = Literal["nothing", "init", "context"]

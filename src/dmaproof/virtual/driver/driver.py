@@ -15,6 +15,7 @@ from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context, Device, Fabric
 from dmaproof.virtual.driver.graphs import Task
 from dmaproof.virtual.driver.handles import Handles
+from dmaproof.virtual.driver.ipc import Opened
 from dmaproof.virtual.driver.lock import CHANGED
 from dmaproof.virtual.driver.machine import MachineLink, open_machine
 from dmaproof.virtual.driver.streams import Op, Run, Scheduler, Stream
@@ -38,6 +39,7 @@ class Driver:
         self.held: dict[object, float] = {}
         self.releases: dict[object, float] = {}
         self.captures = Captures()
+        self.opened: dict[object, Opened] = {}  # by handle and context
         self.prefetched: list[tuple[int, int, int]] = []  # start, end, location: of memory that CUDA did not hand out
         self._numbers = itertools.count(1)
         self._thread = threading.local()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.gpus import Device
 from dmaproof.virtual.driver.host import MappedMemory, SparseMemory, unmap
 from dmaproof.virtual.driver.pages import ManagedPages
+from dmaproof.virtual.driver.pools import Pool
 
 
 def release(driver: Driver, found: Allocation) -> None:
     """``found`` is no memory of CUDA any more; what backed it goes back to where it came from."""
     driver.space.remove(found)
-    if found.kind == "device":
+    if found.exported is not None:
+        os.close(found.exported)
+    if found.kind == "device" and found.by != "ipc":
         driver.devices[found.gpu].used_nbytes -= found.nbytes
+        if isinstance(found.backing, Pool):
+            found.backing.take_back(found.nbytes)
     elif isinstance(found.memory, ManagedPages):
         found.memory.close()
     elif found.kind == "pinned" and isinstance(found.memory, MappedMemory):

@@ -21,6 +21,7 @@ from dmaproof.virtual.driver.lock import CHANGED, LOCK
 
 if TYPE_CHECKING:
     from dmaproof.virtual.driver.capture import Capture, Moment
+    from dmaproof.virtual.driver.ipc import SharedEvent
 
 Run = Callable[[float, float], "float | Generator[None, None, float]"]
 """``run(ready_ns, queued_ns)`` carries an operation out and gives its modelled end; a generator, to be polled."""
@@ -71,12 +72,13 @@ class Stream:
 @dataclass(eq=False, slots=True)
 class Event:
     """``recorded`` is the operation of the latest record, or ``captured`` the moment in a capture; timing is off with
-    CU_EVENT_DISABLE_TIMING (2)."""
+    CU_EVENT_DISABLE_TIMING (2). ``shared``: what other processes see of one with CU_EVENT_INTERPROCESS."""
 
     context: Owner
     flags: int
     recorded: Op | None = None
     captured: Moment | None = None
+    shared: SharedEvent | None = None
 
     @property
     def timed(self) -> bool:

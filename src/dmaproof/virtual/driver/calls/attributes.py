@@ -70,7 +70,7 @@ _SAME = {
     122: 0,  # CAN_USE_64_BIT_STREAM_MEM_OPS
     123: 0,  # CAN_USE_STREAM_WAIT_VALUE_NOR
     124: 0,  # DMA_BUF_SUPPORTED
-    125: 0,  # IPC_EVENT_SUPPORTED
+    125: 1,  # IPC_EVENT_SUPPORTED
     128: 0,  # HANDLE_TYPE_FABRIC_SUPPORTED
     130: 0,  # NUMA_CONFIG: none; the kernel that runs here has no node for memory of a GPU that is a model
     132: 0,  # MULTICAST_SUPPORTED

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import os
+
 from dmaproof.virtual.driver import capture
 from dmaproof.virtual.driver.abi import call, put_float, put_u64
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context
-from dmaproof.virtual.driver.streams import Event
+from dmaproof.virtual.driver.ipc import new_event
+from dmaproof.virtual.driver.streams import Event, Run
 
 _BLOCKING_SYNC, _DISABLE_TIMING, _INTERPROCESS = 1, 2, 4
 
 
 @call("cuEventCreate", "pI")
 def cu_event_create(target: int, flags: int) -> None:
-    if flags & _INTERPROCESS:
-        raise not_supported("cuEventCreate with CU_EVENT_INTERPROCESS")
-    if flags & ~(_BLOCKING_SYNC | _DISABLE_TIMING):
+    between_processes = bool(flags & _INTERPROCESS)
+    if flags & ~(_BLOCKING_SYNC | _DISABLE_TIMING | _INTERPROCESS) or (
+        between_processes and not flags & _DISABLE_TIMING
+    ):
         raise DriverError(CuResult.INVALID_VALUE)
-    put_u64(target, driver().handles.add(Event(driver().context(), flags)))
+    context = driver().context()
+    shared = new_event(context.device.bdf) if between_processes else None
+    put_u64(target, driver().handles.add(Event(context, flags, shared=shared)))
 
 
 @call("cuEventDestroy", "p")
 def cu_event_destroy(handle: int) -> None:
-    driver().handles.get(handle, Event)
+    event = driver().handles.get(handle, Event)
+    if event.shared is not None:
+        os.close(event.shared.fd)
     driver().handles.remove(handle)
 
 
@@ -35,7 +43,20 @@ def cu_event_record(handle: int, stream: int) -> None:
     if on.capture is not None:
         capture.record(event, on)
     else:
-        event.recorded, event.captured = driver().queue(on, lambda ready_ns, _: ready_ns), None
+        event.recorded, event.captured = driver().queue(on, _marking(event)), None
+
+
+def _marking(event: Event) -> Run:
+    """The moment that the event stands for, which other processes hear of where they can."""
+    shared = event.shared
+    number = shared.record() if shared is not None else 0
+
+    def run(ready_ns: float, _: float) -> float:
+        if shared is not None:
+            shared.finish(number)
+        return ready_ns
+
+    return run
 
 
 @call("cuEventRecordWithFlags", "ppI")
@@ -56,7 +77,10 @@ def _event(handle: int) -> Event:
 @call("cuEventSynchronize", "p")
 def cu_event_synchronize(handle: int) -> None:
     event = _event(handle)
-    recorded = event.recorded
+    recorded, shared = event.recorded, event.shared
+    if shared is not None and isinstance(event.context, Context):
+        number = shared.recorded
+        driver().wait(event.context, lambda: shared.done(number))
     if recorded is not None and isinstance(event.context, Context):
         driver().wait(event.context, lambda: recorded.done)
         driver().clock.observed(recorded.end_ns)
@@ -64,7 +88,10 @@ def cu_event_synchronize(handle: int) -> None:
 
 @call("cuEventQuery", "p")
 def cu_event_query(handle: int) -> None:
-    recorded = _event(handle).recorded
+    event = _event(handle)
+    recorded, shared = event.recorded, event.shared
+    if shared is not None and not shared.done(shared.recorded):
+        raise DriverError(CuResult.NOT_READY)
     if recorded is not None:
         if not recorded.done:
             raise DriverError(CuResult.NOT_READY)

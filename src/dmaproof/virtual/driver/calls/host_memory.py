@@ -11,6 +11,7 @@ from dmaproof.virtual.driver.host import READ_WRITE, MappedMemory, SparseMemory,
 from dmaproof.virtual.driver.release import release
 
 _PORTABLE, _DEVICEMAP, _WRITECOMBINED = 1, 2, 4
+_IO_MEMORY, _READ_ONLY = 4, 8
 _PAGE = 4096
 
 
@@ -45,14 +46,18 @@ def cu_mem_free_host(address: int) -> None:
 
 @call("cuMemHostRegister", "pzI")
 def cu_mem_host_register(address: int, nbytes: int, flags: int) -> None:
-    if flags & ~(_PORTABLE | _DEVICEMAP):
-        raise not_supported(f"cuMemHostRegister with flags {flags:#x}: only PORTABLE and DEVICEMAP")
-    state = driver()
-    if state.space.find(address) or state.space.find(address + nbytes - 1):
-        raise DriverError(CuResult.HOST_MEMORY_ALREADY_REGISTERED)
-    if not address or not nbytes or not readable(address, nbytes):
+    if not address or not nbytes or flags & ~(_PORTABLE | _DEVICEMAP | _IO_MEMORY | _READ_ONLY):
         raise DriverError(CuResult.INVALID_VALUE)
+    if flags & _READ_ONLY:  # CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED is 0
+        raise DriverError(CuResult.NOT_SUPPORTED)
+    if flags & _IO_MEMORY:
+        raise not_supported("cuMemHostRegister with CU_MEMHOSTREGISTER_IOMEMORY")
+    state = driver()
     ordinal = state.context().device.ordinal
+    if state.space.overlaps(address, nbytes):
+        raise DriverError(CuResult.HOST_MEMORY_ALREADY_REGISTERED)
+    if state.space.is_device_address(address) or not readable(address, nbytes):
+        raise DriverError(CuResult.INVALID_VALUE)
     state.space.add(Allocation(address, nbytes, "registered", ordinal, MappedMemory(address, nbytes), flags))
 
 
@@ -77,12 +82,13 @@ def cu_mem_host_get_device_pointer(target: int, address: int, flags: int) -> Non
 
 @call("cuMemHostGetFlags", "pp")
 def cu_mem_host_get_flags(target: int, address: int) -> None:
+    """Of memory that CUDA allocated; registered memory has none to tell (cuMemHostGetFlags)."""
     found = _host(address)
-    if found is None:
+    if found is None or found.kind != "pinned":
         raise DriverError(CuResult.INVALID_VALUE)
     put_u32(target, found.flags)
 
 
 def _host(address: int) -> Allocation | None:
     found = driver().space.find(address)
-    return found if found and found.kind in ("pinned", "registered") else None
+    return found if found and found.kind in ("pinned", "registered") and found.by == "alloc" else None

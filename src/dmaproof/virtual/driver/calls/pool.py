@@ -1,34 +1,62 @@
-"""Stream-ordered memory. A pool here is a name: memory comes from the device and goes back at once."""
+"""Stream-ordered memory, and the pools that it comes from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ctypes
 
 from dmaproof.virtual.driver.abi import call, get_u32, get_u64, put_int, put_u64
+from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.calls.locations import Access, Location, check_place, checked_access, number_of
 from dmaproof.virtual.driver.calls.memory import allocate
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import not_supported
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context, Device
+from dmaproof.virtual.driver.physical import DEVICE, Wish
+from dmaproof.virtual.driver.pools import Pool
 from dmaproof.virtual.driver.release import release
+from dmaproof.virtual.driver.rights import CPU, READ_WRITE
 from dmaproof.virtual.driver.streams import Stream
 
 # CUmemPool_attribute (cuda.h)
 _FLAGS, _RELEASE_THRESHOLD = (1, 2, 3), 4
 _RESERVED_NOW, _RESERVED_HIGH, _USED_NOW, _USED_HIGH = 5, 6, 7, 8
+_PINNED = 1  # CUmemAllocationType
 
 
-@dataclass(eq=False, slots=True)
-class Pool:
-    """A pool of ``device``'s memory and the attributes that were set on it."""
+class PoolProps(ctypes.Structure):
+    """CUmemPoolProps (cuda.h)."""
 
-    device: Device
-    values: dict[int, int]
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("handle_types", ctypes.c_int),
+        ("location", Location),
+        ("win32", ctypes.c_void_p),
+        ("most", ctypes.c_size_t),
+        ("usage", ctypes.c_ushort),
+        ("reserved", ctypes.c_ubyte * 54),
+    )
+
+
+def _invalid() -> DriverError:
+    return DriverError(CuResult.INVALID_VALUE)
+
+
+def _pool(handle: int) -> Pool:
+    """The pool behind ``handle``. A handle that is none is INVALID_VALUE here."""
+    try:
+        return driver().handles.get(handle, Pool)
+    except DriverError:
+        raise _invalid() from None
 
 
 def _default(device: Device) -> int:
-    if not device.pool:
-        device.pool = driver().handles.add(Pool(device, dict.fromkeys(_FLAGS, 1)))
-    return device.pool
+    if not device.default_pool:
+        device.default_pool = driver().handles.add(Pool(device, flags=dict.fromkeys(_FLAGS, 1)))
+    return device.default_pool
+
+
+def _current(device: Device) -> int:
+    return device.pool or _default(device)
 
 
 @call("cuDeviceGetDefaultMemPool", "pi", needs="init")
@@ -38,48 +66,151 @@ def cu_device_get_default_mem_pool(target: int, device: int) -> None:
 
 @call("cuDeviceGetMemPool", "pi", needs="init")
 def cu_device_get_mem_pool(target: int, device: int) -> None:
-    put_u64(target, _default(driver().device(device)))
+    put_u64(target, _current(driver().device(device)))
+
+
+@call("cuDeviceSetMemPool", "ip", needs="init")
+def cu_device_set_mem_pool(device: int, handle: int) -> None:
+    one = driver().device(device)
+    if _pool(handle).device is not one:
+        raise _invalid()
+    one.pool = handle
+
+
+def _at(location: int, kind: int) -> Device:
+    """The GPU whose pools of pinned memory are meant; other places have none here."""
+    if not location or kind != _PINNED:
+        raise _invalid() if not location else not_supported(f"memory pools of allocation type {kind}")
+    place = Location.from_address(location)
+    check_place(Wish(place.kind, place.number))
+    if place.kind != DEVICE:
+        raise DriverError(CuResult.NOT_SUPPORTED)
+    return driver().device(place.number)
+
+
+@call("cuMemGetDefaultMemPool", "ppi", needs="init")
+def cu_mem_get_default_mem_pool(target: int, location: int, kind: int) -> None:
+    put_u64(target, _default(_at(location, kind)))
+
+
+@call("cuMemGetMemPool", "ppi", needs="init")
+def cu_mem_get_mem_pool(target: int, location: int, kind: int) -> None:
+    put_u64(target, _current(_at(location, kind)))
+
+
+@call("cuMemSetMemPool", "pip", needs="init")
+def cu_mem_set_mem_pool(location: int, kind: int, handle: int) -> None:
+    cu_device_set_mem_pool(_at(location, kind).ordinal, handle)
+
+
+@call("cuMemPoolCreate", "pp", needs="init")
+def cu_mem_pool_create(target: int, props: int) -> None:
+    if not target or not props:
+        raise _invalid()
+    asked = PoolProps.from_address(props)
+    device = _at(props + PoolProps.location.offset, asked.kind)
+    if asked.handle_types:  # CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES is 0
+        raise DriverError(CuResult.NOT_SUPPORTED)
+    put_u64(target, driver().handles.add(Pool(device, most=asked.most, flags=dict.fromkeys(_FLAGS, 1))))
+
+
+@call("cuMemPoolDestroy", "p", needs="init")
+def cu_mem_pool_destroy(handle: int) -> None:
+    """What was allocated from it stays until it is freed."""
+    pool = _pool(handle)
+    if handle == pool.device.default_pool:
+        raise _invalid()
+    if handle == pool.device.pool:
+        pool.device.pool = 0
+    pool.destroyed = True
+    pool.trim(0)
+    driver().handles.remove(handle)
 
 
 @call("cuMemPoolGetAttribute", "pip", needs="init")
 def cu_mem_pool_get_attribute(handle: int, attribute: int, target: int) -> None:
-    pool = driver().handles.get(handle, Pool)
-    if attribute in _FLAGS:
-        put_int(target, pool.values[attribute])
-    elif attribute == _RELEASE_THRESHOLD:
-        put_u64(target, pool.values.get(attribute, 0))
-    elif attribute in (_RESERVED_NOW, _RESERVED_HIGH, _USED_NOW, _USED_HIGH):
-        put_u64(target, sum(one.nbytes for one in driver().space.all() if one.pool == handle))
+    pool = _pool(handle)
+    wide = {
+        _RELEASE_THRESHOLD: pool.threshold,
+        _RESERVED_NOW: pool.reserved,
+        _RESERVED_HIGH: pool.reserved_high,
+        _USED_NOW: pool.used,
+        _USED_HIGH: pool.used_high,
+    }
+    if attribute in pool.flags:
+        put_int(target, pool.flags[attribute])
+    elif attribute in wide:
+        put_u64(target, wide[attribute])
     else:
         raise not_supported(f"memory pool attribute {attribute}")
 
 
 @call("cuMemPoolSetAttribute", "pip", needs="init")
 def cu_mem_pool_set_attribute(handle: int, attribute: int, source: int) -> None:
-    pool = driver().handles.get(handle, Pool)
+    """A high mark can be set to zero only: it begins anew."""
+    pool = _pool(handle)
     if attribute in _FLAGS:
-        pool.values[attribute] = get_u32(source)
+        pool.flags[attribute] = get_u32(source)
     elif attribute == _RELEASE_THRESHOLD:
-        pool.values[attribute] = get_u64(source)
+        pool.threshold = get_u64(source)
+    elif attribute in (_RESERVED_HIGH, _USED_HIGH) and get_u64(source) == 0:
+        if attribute == _RESERVED_HIGH:
+            pool.reserved_high = pool.reserved
+        else:
+            pool.used_high = pool.used
     else:
-        raise not_supported(f"setting memory pool attribute {attribute}")
+        raise _invalid()
 
 
 @call("cuMemPoolTrimTo", "pz", needs="init")
-def cu_mem_pool_trim_to(handle: int, _nbytes: int) -> None:
-    driver().handles.get(handle, Pool)
+def cu_mem_pool_trim_to(handle: int, nbytes: int) -> None:
+    _pool(handle).trim(nbytes)
+
+
+@call("cuMemPoolSetAccess", "ppz", needs="init")
+def cu_mem_pool_set_access(handle: int, descriptors: int, count: int) -> None:
+    """For all memory of the pool, also that allocated before. The GPU that has it always may use it."""
+    pool = _pool(handle)
+    if not descriptors or not count:
+        raise _invalid()
+    checked = [checked_access(wish, pool.device) for wish in (Access * count).from_address(descriptors)]
+    if any(number == pool.device.ordinal and flags != READ_WRITE for number, flags in checked):
+        raise _invalid()
+    pool.access.update(checked)
+
+
+@call("cuMemPoolGetAccess", "ppp", needs="init")
+def cu_mem_pool_get_access(target: int, handle: int, location: int) -> None:
+    pool = _pool(handle)
+    if not location:
+        raise _invalid()
+    number = number_of(Location.from_address(location))
+    put_int(target, 0 if number == CPU else pool.access.get(number, 0))
 
 
 @call("cuMemAllocAsync", "pzp")
 def cu_mem_alloc_async(target: int, nbytes: int, stream: int) -> None:
-    device = _device(driver().stream(stream))
-    put_u64(target, allocate(device, nbytes, _default(device)).va)
+    put_u64(target, _from(_current(_device(driver().stream(stream))), nbytes).va)
 
 
 @call("cuMemAllocFromPoolAsync", "pzpp")
 def cu_mem_alloc_from_pool_async(target: int, nbytes: int, pool: int, stream: int) -> None:
     driver().stream(stream)
-    put_u64(target, allocate(driver().handles.get(pool, Pool).device, nbytes, pool).va)
+    put_u64(target, _from(pool, nbytes).va)
+
+
+def _from(handle: int, nbytes: int) -> Allocation:
+    pool = _pool(handle)
+    if not pool.fits(nbytes):
+        raise DriverError(CuResult.OUT_OF_MEMORY)
+    free = pool.device.memory_nbytes - pool.device.used_nbytes + pool.held
+    if nbytes > free:
+        raise DriverError(CuResult.OUT_OF_MEMORY)
+    if nbytes:
+        pool.take(nbytes)
+    found = allocate(pool.device, nbytes, handle)
+    found.by, found.access, found.backing = "pool", pool.access, pool
+    return found
 
 
 @call("cuMemFreeAsync", "Qp")

@@ -1,0 +1,60 @@
+"""Pools of stream-ordered memory: what they hold of a GPU's memory, and who may use what comes from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dmaproof.virtual.driver.gpus import Device
+from dmaproof.virtual.driver.rights import READ_WRITE
+
+
+@dataclass(eq=False, slots=True)
+class Pool:
+    """``held`` bytes are freed and kept for later, ``used`` ones are allocated; ``most`` is a limit to both (0: none).
+
+    ``threshold``: how much a pool keeps when memory is freed (CU_MEMPOOL_ATTR_RELEASE_THRESHOLD).
+    ``flags``: the three that say what may be used again before a stream is done; kept, and of no effect here.
+    """
+
+    device: Device
+    most: int = 0
+    threshold: int = 0
+    flags: dict[int, int] = field(default_factory=dict)
+    access: dict[int, int] = field(default_factory=dict)
+    held: int = 0
+    used: int = 0
+    used_high: int = 0
+    reserved_high: int = 0
+    destroyed: bool = False
+
+    def __post_init__(self) -> None:
+        self.access[self.device.ordinal] = READ_WRITE
+
+    @property
+    def reserved(self) -> int:
+        return self.held + self.used
+
+    def fits(self, nbytes: int) -> bool:
+        return not self.most or self.used + nbytes <= self.most
+
+    def take(self, nbytes: int) -> None:
+        """``nbytes`` are allocated; what is held serves first."""
+        self._drop(min(nbytes, self.held))
+        self.used += nbytes
+        self.used_high = max(self.used_high, self.used)
+        self.reserved_high = max(self.reserved_high, self.reserved)
+
+    def take_back(self, nbytes: int) -> None:
+        """``nbytes`` are free again; they stay here as far as the threshold allows."""
+        self.used -= nbytes
+        kept = 0 if self.destroyed else min(nbytes, max(self.threshold - self.reserved, 0))
+        self.held += kept
+        self.device.used_nbytes += kept
+
+    def trim(self, keep: int) -> None:
+        """Hold no more than it takes to have ``keep`` bytes with those that are used."""
+        self._drop(max(self.reserved - max(keep, self.used), 0))
+
+    def _drop(self, nbytes: int) -> None:
+        self.held -= nbytes
+        self.device.used_nbytes -= nbytes
