@@ -10,10 +10,12 @@ from dmaproof.guest.memory import Pages, pages
 from dmaproof.guest.topology import arguments
 from dmaproof.rig import load
 from dmaproof.rig.guests import assigned, lent
+from dmaproof.rig.hardware import Disk
 from dmaproof.rig.model import Rig
 
 PAGE = Path(__file__).parents[2] / "docs/guests.md"
 SECTION = PAGE.read_text(encoding="utf-8").partition("## On a GPU host")[2].partition("\n## ")[0]
+IMAGE = PAGE.read_text(encoding="utf-8").partition("## A guest from a disk image")[2].partition("\n## ")[0]
 EXAMPLES = re.findall(r"```toml\n(.*?)```", SECTION, flags=re.DOTALL)
 
 
@@ -50,3 +52,12 @@ def test_the_ids_that_arguments_name_are_those_that_a_rig_has() -> None:
 def test_every_key_of_the_tables_is_one_of_the_model() -> None:
     keys = set(re.findall(r"^\| `([a-z_]+)", SECTION, flags=re.MULTILINE))
     assert {"backend", "no_mmap", "hugepage_nbytes", "numa_node", "arguments", "clique", "port"} == keys
+
+
+def test_the_rig_of_a_disk_image_says_all_that_can_be_said_of_one() -> None:
+    whole, *others = re.findall(r"```toml\n(.*?)```", IMAGE, flags=re.DOTALL)
+    guest = load.parse(whole, "docs/guests.md").node["guest-trixie"].guest
+    assert guest is not None
+    assert guest.disk is not None
+    assert guest.disk.model_fields_set == Disk.model_fields.keys()
+    assert all(tomllib.loads(one)["arguments"][0].startswith("-") for one in others)

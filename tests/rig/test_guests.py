@@ -44,6 +44,40 @@ def test_a_node_with_a_guest_table_is_called_a_guest() -> None:
         load.parse(f'{HEAD}guest = {{ on = "host" }}\n'.replace('role = "guest"\n', ""), "mine.toml")
 
 
+DISK = '{ path = "/d.img", format = "raw", key = "/k" }'
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('guest = { on = "host", fill = "image" }', "node.one.guest.disk is missing: fill = 'image' boots from one"),
+        (f'guest = {{ on = "host", disk = {DISK} }}', "node.one.guest.disk: only fill = 'image' boots from a disk"),
+        ('guest = { on = "host", fill = "image", disk = { path = "/d", key = "/k" } }', "guest.disk.format"),
+        (f'guest = {{ on = "host", fill = "image", disk = {DISK} }}\nqemu.kernel = "stock"', "node.one.qemu.kernel = "
+         "'stock': the image's boot loader starts its own"),
+        (f'guest = {{ on = "host", fill = "image", disk = {DISK} }}\nparameters = ["a=b"]', "node.one.parameters: the "
+         "image's boot loader has the kernel's words: add 'a=b' on the image"),
+        (f'guest = {{ on = "host", fill = "image", disk = {DISK[:-2]}, user = "-oX" }} }}', "'-oX' is no name"),
+        (f'guest = {{ on = "host", fill = "image", disk = {DISK[:-2]}, python = "python3" }} }}', "'python3' is no"),
+        (f'guest = {{ on = "host", fill = "image", disk = {DISK[:-2]}, port = 0 }} }}', "guest.disk.port = 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_of_a_disk_image_is_refused(body: str, told: str) -> None:
+    with pytest.raises(RigError) as caught:
+        load.parse(f"{HEAD}{body}\n", "mine.toml")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_guest_with_a_disk_image_is_written_down_and_read_again() -> None:
+    rig = load.parse(f'{HEAD}guest = {{ on = "host", fill = "image", disk = {DISK} }}\n', "mine.toml")
+    guest = rig.node["one"].guest
+    assert guest is not None
+    assert guest.disk is not None
+    assert (guest.disk.user, guest.disk.port, guest.disk.python) == ("root", 22, "/usr/bin/python3")
+    assert load.parse(load.dump(rig), "again") == rig
+
+
 HOST_WITH_GPUS = """
 name = "mine"
 kind = "host"

@@ -22,7 +22,7 @@ from typing import NoReturn
 from dmaproof.guest import port
 from dmaproof.guest.port import Port
 
-_LOG = Path("/dev/kmsg")
+LOG = Path("/dev/kmsg")
 _RECORD_NBYTES = 8192  # CONSOLE_EXT_LOG_MAX, kernel/printk/printk.c
 _BATCH_NBYTES = 1 << 16
 
@@ -76,7 +76,7 @@ def _pack(path: Path) -> None:
 def _pass_on(control: Port, packing: int, archive: Path, servers: Mapping[int, int]) -> None:
     """Send the archive once it is packed, and every record of the kernel log from boot on, for ever. ``servers``: the
     processes that serve, by their pidfds. Raises ChildProcessError where one ends: whoever asked it would wait."""
-    log = os.open(_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    log = os.open(LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     waiter = select.poll()
     waiter.register(log, select.POLLIN)
     for pidfd in (packing, *servers):

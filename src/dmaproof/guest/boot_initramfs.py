@@ -25,6 +25,8 @@ PARAMETERS = (
     "log_buf_len=4M",
     "panic=-1",  # at once: then QEMU ends, and the console is read
 )
+BARE = ("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none")
+"""QEMU's options for a machine that has what is said and nothing else, and ends where it would boot again."""
 _EMULATED = ("nokaslr", "mitigations=off")
 """A processor that is emulated leaks nothing by speculation, and page tables changed at each system call, which a
 kernel at a random address would do (kaslr_requires_kpti, arch/arm64/kernel/cpufeature.c), take a third of its time."""
@@ -64,7 +66,7 @@ def started(
     kernel would cut."""
     return (
         *program.argv,
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *BARE,
         *options,
         *("-kernel", str(kernel.path), "-initrd", initrd, "-append", whole(" ".join(parameters))),
     )

@@ -30,12 +30,14 @@ from dmaproof.guest.foretell import Foretold, foretell
 from dmaproof.guest.held import as_table, holdings
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
+from dmaproof.guest.over_ssh import start_agent
 from dmaproof.guest.place import Place, machine
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up, line
 from dmaproof.node.worker import Worker
 from dmaproof.rig.guests import assigned
+from dmaproof.rig.hardware import Disk
 from dmaproof.rig.model import Rig
 
 BOOT_S, BOOT_EMULATED_S = 120.0, 400.0
@@ -103,10 +105,11 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
         stack.callback(worker.stop)
         accelerated = _accelerated(worker, host, place, scale)
         speed = "with KVM" if accelerated else "processor emulated"
-        told = f"{place.node.name}: Linux {place.image.release} on QEMU {place.qemu.version} on {host.name}, {speed}"
+        told = f"{place.node.name}: {place.system} on QEMU {place.qemu.version} on {host.name}, {speed}"
         with Console(stderr=True).status(f"booting {told}"):
             agent = _agent(host, place)
             patience_s = scale * (BOOT_S if accelerated else BOOT_EMULATED_S)
+            until = Deadline.after(patience_s)
             ready = stack.enter_context(kept(place.folder, patience_s, ()))
             if host.agent is not None:  # a port that nobody listens to says that its other end is gone, for good
                 stack.callback(hang_up, agent)
@@ -116,9 +119,11 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
             stack.callback(_end, worker, keep / place.node.name, scale)  # also what a start that hangs has bound
             worker.run(hosting.start, deadline=Deadline.after(start_s), machine=made)
             try:
+                if place.disk is not None:
+                    _start_agent(place.disk, worker, place.folder, until)
                 ready()
             except NodeError as error:
-                raise NodeError(f"{error}{_last(worker)}") from None
+                raise NodeError(f"{error}{_last(worker)}; see {keep / place.node.name}.*") from None
         node = Node(place.node.name, place.folder / ROOT, {}, agent, (told,))
         yield Guest(node, {one.bdf: bdf for one, bdf in assigned(rig, place.node)}, worker, memory.npages(place.node))
 
@@ -164,6 +169,17 @@ def _agent(host: Node, place: Place) -> Path:
         for link, name in ((agent / "0.sock", "0"), (place.folder / CONTROL, "control")):
             link.symlink_to(lab / AGENT / f"guest-{name}.sock")
     return agent
+
+
+def _start_agent(disk: Disk, worker: Worker | RemoteWorker, folder: Path, until: Deadline) -> None:
+    """Over SSH, for as long as QEMU runs."""
+
+    def still_up() -> None:
+        if worker.run(hosting.look, deadline=Deadline.after(_STOP_S)).status is not None:
+            raise NodeError("QEMU ended while the machine was booting")
+
+    port = worker.run(hosting.way_in, deadline=Deadline.after(_STOP_S))
+    start_agent(disk, port, folder, until, still_up)
 
 
 def _last(worker: Worker | RemoteWorker) -> str:

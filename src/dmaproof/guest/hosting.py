@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dmaproof.errors import DmaproofError
-from dmaproof.guest import accel, flood, hugepages, numa
+from dmaproof.guest import accel, disk, flood, hugepages, numa
 from dmaproof.guest.console import last_words
 from dmaproof.guest.flood import Spoken
 from dmaproof.guest.folder import CONSOLE, QEMU_LOG, TRACE
@@ -141,6 +141,13 @@ def look() -> State:
     pci = kept.pci()
     trace = _tail(kept.folder / TRACE) + _tail(kept.folder / QEMU_LOG)  # what failed is told on standard error
     return State(kept.qemu.poll(), last_words(kept.folder), pci, trace)
+
+
+def way_in() -> int:
+    """The port of this system that is the SSH server's of a guest with a disk image. Raises NoGuest; NodeError where
+    QEMU names none."""
+    with Monitor(_guest().folder / QMP, _QMP_S) as monitor:
+        return disk.forwarded(monitor.ask("human-monitor-command", **{"command-line": "info usernet"}))
 
 
 def console() -> Spoken:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from dmaproof.guest import agent
@@ -27,7 +28,7 @@ _MOUNTS = {
     "/run": "tmpfs",
 }
 _TMP = "/tmp"  # noqa: S108 - of a machine of its own
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it would read the metadata of every package there is to look for some
@@ -38,19 +39,33 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main() -> None:
     """Does not return: where the first process ends, the kernel panics."""
+    until_off(_come_up)
+
+
+def until_off(work: Callable[[], None]) -> None:
+    """Do ``work``, then switch the machine off, whatever became of that. Does not return."""
     try:
-        for place, kind in _MOUNTS.items():
-            _mount(place, kind)
-        _mount_tmp()
-        os.environ |= _ENVIRONMENT
-        os.environ.setdefault("PYTHONPATH", PACKAGES)
-        _load_drivers()
-        _say(f"the agent ended (status {_outlived(_agent())})")
+        work()
     except Exception:  # noqa: BLE001 - the console is all that can be told, and the machine has to end
         _say(traceback.format_exc())
     finally:
         os.sync()
         _libc.reboot(_POWER_OFF)
+
+
+def keep_agent() -> None:
+    """Have the agent run, until it ends."""
+    _say(f"the agent ended (status {_outlived(_agent())})")
+
+
+def _come_up() -> None:
+    for place, kind in _MOUNTS.items():
+        _mount(place, kind)
+    _mount_tmp()
+    os.environ |= ENVIRONMENT
+    os.environ.setdefault("PYTHONPATH", PACKAGES)
+    _load_drivers()
+    keep_agent()
 
 
 def _mount(place: str, kind: str, options: str = "") -> bool:

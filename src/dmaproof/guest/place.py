@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dmaproof.errors import UsageError
-from dmaproof.guest import boot, boot_initramfs, initramfs, kernel, memory, program, userland
+from dmaproof.guest import boot, boot_initramfs, disk, initramfs, kernel, memory, program, userland
 from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import Machine
@@ -17,6 +17,7 @@ from dmaproof.guest.scratch import scratch
 from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.node.node import Node
 from dmaproof.rig.guests import lent
+from dmaproof.rig.hardware import Disk
 from dmaproof.rig.model import Node as RigNode
 from dmaproof.rig.model import Rig
 from dmaproof.vfio.plan import Permission
@@ -33,13 +34,20 @@ _CPU_EMULATED = "max,la57=off"
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a guest is made of, on every side of it: ``node`` as the rig has it, ``folder`` its own, ``initrd`` where
-    its kernel's first file system is, for both systems (None: it has this system's own root)."""
+    its kernel's first file system is, for both systems (None: it has this system's own root, or ``disk``). ``image`` is
+    its kernel; where the one on ``disk`` is, by which it is tried whether KVM works here."""
 
     node: RigNode
     folder: Path
     initrd: Path | None
     image: Kernel
     qemu: Program
+    disk: Disk | None = None
+
+    @property
+    def system(self) -> str:
+        """What boots there, for people."""
+        return f"Linux {self.image.release}" if self.disk is None else Path(self.disk.path).name
 
 
 @contextmanager
@@ -58,11 +66,13 @@ def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[s
 
 
 def _prepare(rig: Rig, node: RigNode, workdir: Path) -> Place:
-    qemu = node.made_by
-    image = kernel.choose(qemu.kernel, qemu.arch)
-    by = program.choose(qemu.program, qemu.arch, needed(arguments(node, lent(rig, node))))
-    if node.guest is not None and node.guest.fill == "root":
-        return Place(node, workdir / node.name, None, image, by)
+    qemu, on = node.made_by, node.guest.disk if node.guest is not None else None
+    if on is not None:
+        disk.check(node.name, on)
+    image = kernel.choose(qemu.kernel, qemu.arch) if on is None else _any_kernel(qemu.arch)
+    by = program.choose(qemu.program, qemu.arch, needed((*arguments(node, lent(rig, node)), *_of_disk(on))))
+    if node.guest is not None and node.guest.fill != "initramfs":
+        return Place(node, workdir / node.name, None, image, by, on)
     initrd = workdir / f"{_INITRD}-{image.release}"
     if not initrd.exists():
         initramfs.write(initrd, userland.find(qemu.arch), image)
@@ -71,9 +81,9 @@ def _prepare(rig: Rig, node: RigNode, workdir: Path) -> Place:
 
 def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
     """What the worker starts: all but what only the other node knows. Raises UsageError where the guest is to have
-    this system's root and ``host`` is another; NodeError where virtme-ng cannot say how."""
+    this system's root or an image of its, and ``host`` is another; NodeError where virtme-ng cannot say how."""
     node, functions = place.node, lent(rig, place.node)
-    booted = _from_root if place.initrd is None else _from_initrd
+    booted = _from_disk if place.disk is not None else _from_root if place.initrd is None else _from_initrd
     return Machine(
         command=(
             *booted(place, host, arguments(node, functions), accelerated),
@@ -91,6 +101,18 @@ def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
     )
 
 
+def _any_kernel(arch: str) -> Kernel:
+    """This system's own where it can be read, as it is the likeliest to be like the image's."""
+    for wanted in (kernel.HOST, kernel.STOCK):
+        with suppress(UsageError):
+            return kernel.choose(wanted, arch)
+    return kernel.choose(kernel.OWN, arch)
+
+
+def _of_disk(on: Disk | None) -> tuple[str, ...]:
+    return tuple(disk.options(on)) if on is not None else ()
+
+
 def _from_initrd(place: Place, _host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
     emulated = () if accelerated else ("no_timer_check",)
     parameters = (
@@ -103,12 +125,21 @@ def _from_initrd(place: Place, _host: Node, options: Sequence[str], accelerated:
     return boot_initramfs.started(place.qemu, place.image, str(place.initrd), parameters, options)
 
 
-def _from_root(place: Place, host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
+def _from_disk(place: Place, host: Node, options: Sequence[str], _accelerated: bool) -> tuple[str, ...]:
+    _only_here(place, host, "image", "can boot from an image of its")
+    return (*place.qemu.argv, *boot_initramfs.BARE, *options, *_of_disk(place.disk))
+
+
+def _only_here(place: Place, host: Node, fill: str, has: str) -> None:
     if host.agent is not None:
         raise UsageError(
-            f"node.{place.node.name}.guest.fill = 'root': only a guest on this very system has its root, and "
+            f"node.{place.node.name}.guest.fill = {fill!r}: only a guest on this very system {has}, and "
             f"{host.name} is another: take 'initramfs'"
         )
+
+
+def _from_root(place: Place, host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
+    _only_here(place, host, "root", "has its root")
     place.folder.mkdir(parents=True, exist_ok=True)
     return boot.guest_command(place.node, place.image, place.qemu, place.folder, accelerated, options)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dmaproof.nearest import did_you_mean
-from dmaproof.rig.hardware import Function, Guest
+from dmaproof.rig.hardware import Function, Guest, Qemu
 
 if TYPE_CHECKING:  # the model asks this module about itself
     from dmaproof.rig.model import Node, Rig
@@ -55,7 +55,21 @@ def _complaints(node: Node, nodes: Mapping[str, Node]) -> Iterator[str]:
     for name in node.guest.no_mmap:
         if name not in given:
             yield f"guest.no_mmap: {did_you_mean(name, given)}" if given else f"guest.no_mmap: no {name}"
+    yield from _of_disk(node, node.guest)
     yield from _of_memory(node, node.guest)
+
+
+def _of_disk(node: Node, guest: Guest) -> Iterator[str]:
+    if guest.fill != "image":
+        if guest.disk is not None:
+            yield f"guest.disk: only fill = 'image' boots from a disk, and guest.fill = {guest.fill!r}"
+        return
+    if guest.disk is None:
+        yield "guest.disk is missing: fill = 'image' boots from one, so give it a table with path, format and key"
+    if node.made_by.kernel != Qemu().kernel:
+        yield f"qemu.kernel = {node.made_by.kernel!r}: the image's boot loader starts its own; else use arguments"
+    if node.parameters:
+        yield f"parameters: the image's boot loader has the kernel's words: add {node.parameters[0]!r} on the image"
 
 
 def _of_memory(node: Node, guest: Guest) -> Iterator[str]:

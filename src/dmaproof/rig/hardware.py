@@ -51,6 +51,18 @@ def _kernel(text: str) -> str:
     return text
 
 
+def _user(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text) is None:  # a word that ssh could take for an option is none
+        raise ValueError(f"{text!r} is no name of a user")
+    return text
+
+
+def _program_there(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError(f"{text!r} is no path of a program on the image: write it in full, such as /usr/bin/python3")
+    return text
+
+
 def _program(text: str) -> str:
     if "/" not in text and not re.fullmatch(r"[a-z][a-z0-9-]*", text):
         raise ValueError(f"{text!r} is neither auto, nor a suite's name such as trixie, nor a QEMU's path (with a /)")
@@ -162,22 +174,37 @@ class Qemu(Model):
     no_acs: tuple[Bdf, ...] = ()
 
 
+class Disk(Model):
+    """The disk image that a guest boots from, by the boot loader that is on it; it is never written to. The agent is
+    started there as ``user`` over SSH, by the guest's ``port`` and the private key in file ``key``, with the image's
+    ``python``, which has what this project imports.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    format: Literal["raw", "qcow2"]
+    key: Annotated[str, Field(min_length=1)]
+    user: Annotated[str, AfterValidator(_user)] = "root"
+    port: int = Field(default=22, ge=1, le=65535)
+    python: Annotated[str, AfterValidator(_program_there)] = "/usr/bin/python3"
+
+
 class Guest(Model):
     """How a node is a guest of node ``on``: a machine that QEMU makes there, with ``on``'s functions assigned by VFIO.
 
     A function of the guest is the one that is called the same on ``on``; its addresses here are those that the guest
     sees. ``fill`` is what it boots into: a Python in memory, or the root file system, read-only, of the system that
-    it is made on, with all that is installed there. ``no_mmap`` names functions whose BARs are left out of stage 2 on
-    purpose (x-no-mmap of QEMU's vfio-pci: each access is trapped). ``may`` is what is taken for it although the
-    machine seems to need it: other functions in use that share an IOMMU group with one of its, the display the
-    machine booted with, a disk in use. ``hugepage_nbytes`` is the size of the pages that its memory is made of,
-    ``numa_node`` the node of ``on`` that its memory and processors are on. ``arguments`` are QEMU's, put behind those
-    that the rest stands for.
+    it is made on, with all that is installed there, or what is on ``disk``. ``no_mmap`` names functions whose BARs are
+    left out of stage 2 on purpose (x-no-mmap of QEMU's vfio-pci: each access is trapped). ``may`` is what is taken for
+    it although the machine seems to need it: other functions in use that share an IOMMU group with one of its, the
+    display the machine booted with, a disk in use. ``hugepage_nbytes`` is the size of the pages that its memory is made
+    of, ``numa_node`` the node of ``on`` that its memory and processors are on. ``arguments`` are QEMU's, put behind
+    those that the rest stands for.
     """
 
     on: Word
     backend: Literal["type1", "iommufd"] = "type1"
-    fill: Literal["initramfs", "root"] = "initramfs"
+    fill: Literal["initramfs", "root", "image"] = "initramfs"
+    disk: Disk | None = None
     no_mmap: tuple[Word, ...] = ()
     may: tuple[Literal["group", "boot-display", "disk"], ...] = ()
     hugepage_nbytes: Annotated[int, AfterValidator(_page)] | None = None
