@@ -21,7 +21,10 @@ from dmaproof.cuda.memory import Buffer, on_device, pinned
 from dmaproof.cuda.timing import Lane, elapsed_ms
 from dmaproof.measurement import Measurement
 
-Engine = Literal["ce", "sm"]
+Engine = Literal["ce", "sm", "tma"]
+"""Copy engine, a kernel's loads and stores, or the bulk copies that a kernel starts (Hopper and later)."""
+Initiator = Literal["source", "target"]
+Work = Literal["copy", "exchange", "read", "write", "chase"]
 HOST = "host"
 _WARM_UPS = 4
 
@@ -30,7 +33,9 @@ _WARM_UPS = 4
 class Transfer:
     """What to copy: ``peer`` maps the GPUs' memory to each other first, else the driver stages through the host.
 
-    ``initiator`` names the end whose GPU does the work: the source writes, the target reads.
+    ``initiator`` names the end whose GPU does the work: the source writes, the target reads. Kernels may do other
+    ``work`` than copying: ``exchange`` moves half the bytes each way, ``read`` and ``write`` stay within the source's
+    memory, and ``chase`` lets the source follow pointers in the target's.
     """
 
     source: str
@@ -38,7 +43,8 @@ class Transfer:
     engine: Engine
     nbytes: int
     peer: bool = True
-    initiator: Literal["source", "target"] = "source"
+    initiator: Initiator = "source"
+    work: Work = "copy"
 
     @property
     def worker_end(self) -> str:
@@ -62,7 +68,7 @@ def copy_bandwidth(transfers: list[Transfer], copies: int = 16, samples: int = 3
     """GB/s of each of ``transfers``, all at once: one measures one way, a pair both ways."""
     with ExitStack() as stack:
         hold = not any(_is_staged(transfer) for transfer in transfers)
-        stack.enter_context(_mapped(transfers))
+        stack.enter_context(mapped(transfers))
         lanes = [stack.enter_context(_lane(transfer)) for transfer in transfers]
         elapsed_ms(lanes, _WARM_UPS, hold)
         runs = [elapsed_ms(lanes, copies, hold) for _ in range(samples)]
@@ -84,13 +90,13 @@ def _bandwidth(transfer: Transfer, copies: int, elapsed: Sequence[float]) -> Mea
 def _lane(transfer: Transfer) -> Iterator[Lane]:
     worker = device(transfer.worker_end)
     with ExitStack() as stack:
-        source = stack.enter_context(_memory(transfer.source, worker, transfer.nbytes))
-        target = stack.enter_context(_memory(transfer.target, worker, transfer.nbytes))
+        source = stack.enter_context(memory_of(transfer.source, worker, transfer.nbytes))
+        target = stack.enter_context(memory_of(transfer.target, worker, transfer.nbytes))
         yield Lane(worker, lambda stream: _queue(transfer, worker, source, target, stream))
 
 
 @contextmanager
-def _memory(end: str, worker: Device, nbytes: int) -> Iterator[Buffer]:
+def memory_of(end: str, worker: Device, nbytes: int) -> Iterator[Buffer]:
     with pinned(worker, nbytes) if end == HOST else on_device(device(end), nbytes) as buffer:
         yield buffer
 
@@ -105,7 +111,7 @@ def _is_staged(transfer: Transfer) -> bool:
 
 
 @contextmanager
-def _mapped(transfers: Sequence[Transfer]) -> Iterator[None]:
+def mapped(transfers: Sequence[Transfer]) -> Iterator[None]:
     """The peer mappings of all ``transfers``, each pair once, for as long as they are measured."""
     pairs = {frozenset((one.source, one.target)) for one in transfers if _between_gpus(one) and one.peer}
     with ExitStack() as stack:
@@ -132,14 +138,14 @@ _SMALL_NBYTES, _SMALL_COPIES = 16, 100
 def copy_latency(source: str, target: str, peer: bool = True, samples: int = 3) -> Latency:
     """Nanoseconds a 16-byte copy by the copy engine takes from ``source`` to ``target``, mean of 100 in a row."""
     transfer = Transfer(source, target, "ce", _SMALL_NBYTES, peer)
-    with _mapped([transfer]), _lane(transfer) as lane:
+    with mapped([transfer]), _lane(transfer) as lane:
         elapsed_ms([lane], _WARM_UPS)
         times = [elapsed_ms([lane], _SMALL_COPIES)[0] * 1e6 / _SMALL_COPIES for _ in range(samples)]
     method = f"ce, {_SMALL_COPIES} copies of {_SMALL_NBYTES} bytes queued back to back, device events"
     return Latency(Measurement("latency_ns", "ns", tuple(times), method))
 
 
-_CHAIN_NBYTES, _STRIDE_NBYTES, _STEPS = 2 << 20, 128, 1 << 14
+CHAIN_NBYTES, STRIDE_NBYTES, _STEPS = 2 << 20, 128, 1 << 14
 
 
 def load_latency(reader: str, owner: str, samples: int = 3) -> Latency:
@@ -149,23 +155,23 @@ def load_latency(reader: str, owner: str, samples: int = 3) -> Latency:
     """
     gpu = device(reader)
     mapping = nullcontext() if owner in (HOST, reader) else peers(gpu, device(owner))
-    with mapping, _memory(owner, gpu, _CHAIN_NBYTES) as chain, on_device(gpu, 8) as end:
-        _write_chain(gpu if owner == HOST else device(owner), chain)
+    with mapping, memory_of(owner, gpu, CHAIN_NBYTES) as chain, on_device(gpu, 8) as end:
+        write_chain(gpu if owner == HOST else device(owner), chain)
 
         def queue(stream: Any) -> None:
             kernels.launch_single("dmaproof_chase", gpu, stream, chain.address, _STEPS, end.address)
 
         elapsed_ms([Lane(gpu, queue)], 1)
         times = [elapsed_ms([Lane(gpu, queue)], 1)[0] * 1e6 / _STEPS for _ in range(samples)]
-    method = f"sm, {_STEPS} dependent loads over {_CHAIN_NBYTES} bytes, stride {_STRIDE_NBYTES}, device events"
+    method = f"sm, {_STEPS} dependent loads over {CHAIN_NBYTES} bytes, stride {STRIDE_NBYTES}, device events"
     return Latency(Measurement("latency_ns", "ns", tuple(times), method))
 
 
-def _write_chain(owner: Device, chain: Buffer) -> None:
+def write_chain(owner: Device, chain: Buffer) -> None:
     """Each 128-byte line's first word points to the next line, the last to the first."""
-    nlines = _CHAIN_NBYTES // _STRIDE_NBYTES
-    lines = np.zeros((nlines, _STRIDE_NBYTES // 8), dtype=np.uint64)
-    lines[:, 0] = chain.address + np.roll(np.arange(nlines, dtype=np.uint64), -1) * np.uint64(_STRIDE_NBYTES)
+    nlines = CHAIN_NBYTES // STRIDE_NBYTES
+    lines = np.zeros((nlines, STRIDE_NBYTES // 8), dtype=np.uint64)
+    lines[:, 0] = chain.address + np.roll(np.arange(nlines, dtype=np.uint64), -1) * np.uint64(STRIDE_NBYTES)
     owner.use()
-    cu.cuMemcpy(chain.address, lines.ctypes.data, _CHAIN_NBYTES)
+    cu.cuMemcpy(chain.address, lines.ctypes.data, CHAIN_NBYTES)
     cu.cuCtxSynchronize()  # from pageable memory the call returns before the data is there

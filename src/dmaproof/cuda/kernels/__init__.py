@@ -115,6 +115,14 @@ def has(compute_capability: tuple[int, int], file: str) -> bool:
     return compute_capability >= NEEDS.get(file, (0, 0))
 
 
+def require(name: str, device: Device) -> None:
+    """Raises Unsupported where ``device`` cannot run kernel ``name``."""
+    file = SIGNATURES[name][0]
+    if not has(device.compute_capability, file):
+        needed, found = (".".join(map(str, one)) for one in (NEEDS[file], device.compute_capability))
+        raise Unsupported(f"{device.bdf}: {name} needs compute capability {needed}, this GPU has {found}")
+
+
 def load_all(device: Device) -> None:
     """Load every kernel for ``device`` now. Loading may wait until the context is idle, which it never gets behind a
     kernel that holds a stream (CUDA C++ Programming Guide, lazy loading, concurrent execution)."""
@@ -125,10 +133,8 @@ def load_all(device: Device) -> None:
 
 def launch(name: str, device: Device, stream: Any, *args: int, blocks: int, threads: int = THREADS) -> None:
     """Queue kernel ``name`` on ``stream`` of ``device``. Raises CudaError, or Unsupported where the GPU lacks it."""
-    file, kinds = SIGNATURES[name]
-    if not has(device.compute_capability, file):
-        needed, found = (".".join(map(str, one)) for one in (NEEDS[file], device.compute_capability))
-        raise Unsupported(f"{device.bdf}: {name} needs compute capability {needed}, this GPU has {found}")
+    require(name, device)
+    kinds = SIGNATURES[name][1]
     device.use()
     if len(args) != len(kinds):
         raise TypeError(f"{name} takes {len(kinds)} arguments, {len(args)} given")

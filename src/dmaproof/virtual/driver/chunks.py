@@ -128,6 +128,7 @@ class DeviceMemory:
 def copy(target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
     """Move ``nbytes``; whole chunks by reference between device memories, and where host memory was never touched."""
     done = _whole_chunks(target, target_offset, source, source_offset, nbytes)
+    done = done or _whole_zeros(target, target_offset, source, source_offset, nbytes)
     while done < nbytes:
         to, of = target_offset + done, source_offset + done
         length = min(CHUNK - to % CHUNK, nbytes - done)
@@ -148,6 +149,20 @@ def _whole_chunks(target: Memory, to: int, source: Memory, of: int, nbytes: int)
         chunk.shared = True
     target.chunks[to // CHUNK : to // CHUNK + count] = moved
     return count * CHUNK
+
+
+def _whole_zeros(target: Memory, to: int, source: Memory, of: int, nbytes: int) -> int:
+    """As _whole_chunks, where one end is host memory of which nobody has touched any, and the rest is zeros too."""
+    zeros, whole = [filled(b"\0", CHUNK)] * (nbytes // CHUNK), nbytes // CHUNK * CHUNK
+    if isinstance(target, DeviceMemory) and isinstance(source, Sparse):
+        if target.backed or to % CHUNK or not source.untouched(of, whole):
+            return 0
+        target.chunks[to // CHUNK : to // CHUNK + len(zeros)] = zeros
+        return whole
+    if isinstance(target, Sparse) and isinstance(source, DeviceMemory) and of % CHUNK == 0:
+        same = source.chunks[of // CHUNK : of // CHUNK + len(zeros)] == zeros  # the same objects: Chunk has no __eq__
+        return whole if same and target.untouched(to, whole) else 0
+    return 0
 
 
 def _by_reference(target: Memory, to: int, source: Memory, of: int, length: int) -> bool:

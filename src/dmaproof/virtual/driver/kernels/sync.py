@@ -36,17 +36,27 @@ def _walk(operation: Operation, at: int, steps: int) -> tuple[int, int]:
     found = operation.driver.space.find(at)
     base, nbytes = (found.va, found.nbytes // _POINTER * _POINTER) if found else (at, _POINTER)
     reached = operation.span(base, nbytes, "read") if found else operation.span(at, _POINTER, "read")
-    words = np.ascontiguousarray(reached.read()).view(np.uint64).tolist()
-    done, index = 0, (at - base) // _POINTER
-    while done < steps and 0 <= index < len(words):
-        at = words[index]
-        done += 1
-        if (at - base) % _POINTER:
-            break
-        index = (at - base) // _POINTER
+    words = np.ascontiguousarray(reached.read()).view(np.uint64)
+    done = 0
+    while done < steps and 0 <= at - base < nbytes and (at - base) % _POINTER == 0:
+        run, at = _stride(words, base, at, steps - done)
+        done += run
     if not done:
         raise DriverError(CuResult.ILLEGAL_ADDRESS)
     return done, at
+
+
+def _stride(words: np.ndarray[tuple[int], np.dtype[np.uint64]], base: int, at: int, most: int) -> tuple[int, int]:
+    """Follow pointers from ``at`` on as long as each leads as far on as the first one; how many, and where that led."""
+    index = (at - base) // _POINTER
+    step = int(words[index]) - at
+    if step <= 0 or step % _POINTER:
+        return 1, at + step
+    seen = words[index :: step // _POINTER][:most]
+    expected = np.uint64(at) + np.arange(1, len(seen) + 1, dtype=np.uint64) * np.uint64(step)
+    other = np.flatnonzero(seen != expected)
+    run = int(other[0]) if len(other) else len(seen)
+    return run, at + run * step
 
 
 def _latency_ns(operation: Operation) -> float:

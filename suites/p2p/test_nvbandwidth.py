@@ -1,0 +1,130 @@
+"""nvbandwidth's test cases, by its names and its method: one test a case, one workload under its own deadline a cell.
+
+``pytest -k device_to_device_memcpy_write_ce`` runs one. docs/nvbandwidth.md says what each does, and what differs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal
+
+import pytest
+
+from dmaproof.cuda.cases import CASES, Case, Cell, plan
+from dmaproof.cuda.cells import CellResult, measure_cell
+from dmaproof.cuda.placed import Wrong
+from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
+from dmaproof.measurement import Measurement
+from dmaproof.rig.model import HOST
+from dmaproof.triage.shortfall import EXCESS
+from fixtures.evidence import NoteFact
+from fixtures.measure import Measure, reaches
+from fixtures.pairs import Gpus
+from fixtures.worker import Bench
+
+
+@pytest.mark.catches("asymmetry", "mailbox", "silent_drop")
+@pytest.mark.requires(gpus=1)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_nvbandwidth(gpus: Gpus, case: Case, worker: Bench, measure: Measure, note_fact: NoteFact) -> None:
+    """A case ends with the first cell whose data is wrong: what its figures are worth is then known."""
+    short = []
+    for cell in _cells(gpus, case):
+        result = worker.run(measure_cell, cell=cell, seed=_seed(case, cell))
+        declared = _declared(gpus, case, cell)
+        _keep(gpus, case, cell, result, declared, measure)
+        for wrong in result.wrong:
+            _note(wrong, note_fact)
+        assert not result.wrong, "; ".join(map(str, result.wrong))
+        if declared is not None and not _reaches(case, result.measurements[0], declared):
+            figure = result.measurements[0].median
+            short.append(f"{' to '.join(_names(gpus, cell))} {figure:.1f} of {declared:g} {case.unit} declared")
+    assert not short, "; ".join(short)
+
+
+def _cells(gpus: Gpus, case: Case) -> tuple[Cell, ...]:
+    """Skips where there is nothing to measure, with the reason: ``waived`` in nvbandwidth's words."""
+    node, names = gpus.node, {gpu.bdf: gpu.name for gpu in gpus.endpoints}
+    if case.needs_peers and len(names) < 2:
+        pytest.skip(f"the rig declares 1 GPU on {node.name}; this case needs 2")
+
+    def declared(accessor: str, owner: str) -> bool:
+        path = node.path_between(names[accessor], names[owner])
+        return path is not None and path.peer
+
+    cells = plan(case, tuple(names), declared)
+    if not cells:
+        pytest.skip(f"the rig declares no peer access between any two GPUs of {node.name}")
+    return cells
+
+
+def _seed(case: Case, cell: Cell) -> int:
+    """One for each cell of all cases: what an earlier one left behind is no proof of this one."""
+    return zlib.crc32(f"{case.name} {cell.row} {cell.column}".encode()) & 0x7FFFFFFF
+
+
+def _names(gpus: Gpus, cell: Cell) -> tuple[str, str]:
+    """The figure's ends as the rig names them."""
+    source, target = (
+        HOST if end is None else end if end == "all" else gpus.endpoints[end].name for end in (cell.source, cell.target)
+    )
+    return source, target
+
+
+def _declared(gpus: Gpus, case: Case, cell: Cell) -> float | None:
+    """What the rig declares for exactly this figure: one transfer, which nothing else disturbs, by an engine whose
+    rate it declares."""
+    if len(cell.transfers) > 1 or case.engine == "tma" or case.work != "copy" or cell.figure == "half":
+        return None
+    path = gpus.node.path_between(*_names(gpus, cell))
+    if path is None:
+        return None
+    return path.latency_ns if case.unit == "ns" else path.bandwidth_GBps
+
+
+def _reaches(case: Case, measured: Measurement, declared: float) -> bool:
+    if case.unit == "ns":
+        return measured.median <= declared * (1 + EXCESS)
+    return reaches(measured, declared, case.engine)
+
+
+def _keep(gpus: Gpus, case: Case, cell: Cell, result: CellResult, declared: float | None, measure: Measure) -> None:
+    source, target = _names(gpus, cell)
+    alone = "one" if declared is not None and case.unit == "GB/s" else None
+    for number, measurement in enumerate(result.measurements):
+        measure(
+            measurement,
+            source=source,
+            target=target,
+            path=case.engine,
+            case=case.name,
+            peer=True if case.needs_peers else None,
+            direction="both" if case.both_ways else alone,
+            nbytes=cell.transfers[0].nbytes,
+            declared=declared if number == 0 else None,
+        )
+
+
+def _note(wrong: Wrong, note_fact: NoteFact) -> None:
+    """What peers got wrong, as triage knows it."""
+    one, nwords, bad = wrong.transfer, wrong.nwords, wrong.wrong_words
+    if HOST in (one.source, one.target) or one.source == one.target:
+        return
+    engine: Literal["ce", "sm"] = "ce" if one.engine == "ce" else "sm"
+    if one.initiator == "target":
+        read = PeerReadSeen(
+            reader=one.target, owner=one.source, engine=engine, nbytes=one.nbytes, nwords=nwords, wrong_words=bad
+        )
+        note_fact("peer-read", str(wrong), read)
+        return
+    wrote = PeerWriteSeen(
+        writer=one.source,
+        owner=one.target,
+        engine=engine,
+        nbytes=one.nbytes,
+        nwords=nwords,
+        wrong_words=bad,
+        old_words=wrong.old_words,
+        writer_wrong_words=wrong.writer_wrong_words,
+    )
+    note_fact("peer-write", str(wrong), wrote)
