@@ -8,6 +8,8 @@ from pathlib import Path
 from dmaproof.pci import sysfs
 
 NODES = Path("sys/devices/system/node")
+_MOST = 1 << 16
+"""More processors than any kernel can have (CONFIG_NR_CPUS)."""
 
 
 def numa_nodes(root: Path, cpus: Iterable[int]) -> frozenset[int] | None:
@@ -26,5 +28,5 @@ def parsed(text: str) -> set[int]:
     for word in text.split(","):
         first, dash, last = word.strip().partition("-")
         if first.isdecimal() and (last.isdecimal() or not dash):
-            members |= set(range(int(first), int(last if dash else first) + 1))
+            members |= set(range(int(first), min(int(last if dash else first), _MOST) + 1))
     return members

@@ -23,6 +23,7 @@ from dmaproof.virtual import plants as known
 from dmaproof.virtual.machine.server import SOCKET
 from dmaproof.virtual.machine.tree import Folder, write
 from dmaproof.virtual.nvml.stub import build_nvml
+from dmaproof.virtual.rates import with_rates
 from dmaproof.virtual.stub.build import build_cuda
 from dmaproof.virtual.wire import ROOT_VARIABLE
 
@@ -40,6 +41,7 @@ def provision(rig: Rig, workdir: Path, plants: tuple[str, ...] = ()) -> Iterator
     the root exists already; NodeError where a machine does not boot.
     """
     planted = known.by_node(rig, plants)
+    rig = with_rates(rig)
     _check(rig)
     ours = not workdir.exists()
     with ExitStack() as stack:
@@ -57,7 +59,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _check(rig: Rig) -> None:
-    """A model needs what real hardware has by itself: registers in places of their own, and rates."""
+    """A model needs what real hardware has by itself: registers in places of their own, and links with rates."""
     for node in rig.nodes:
         if node.endpoints:
             one = node.endpoints[0].name
@@ -73,7 +75,8 @@ def _check(rig: Rig) -> None:
         for number, path in enumerate(node.path):
             if path.bandwidth_GBps is None or path.latency_ns is None:
                 raise UsageError(
-                    f"{rig.id}: node.{node.name}.path.{number}: a virtual path needs bandwidth_GBps, latency_ns"
+                    f"{rig.id}: node.{node.name}.path.{number}: a virtual path of kind {path.kind!r} needs "
+                    "bandwidth_GBps and latency_ns: what such paths usually have nobody knows"
                 )
 
 

@@ -1,0 +1,41 @@
+"""Which NUMA nodes processors belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmaproof.pci import cpus
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Path:
+    for name, listed in (("node0", "0-3,8"), ("node1", "4-7,9-11")):
+        folder = tmp_path / cpus.NODES / name
+        folder.mkdir(parents=True)
+        (folder / "cpulist").write_text(f"{listed}\n")
+    (tmp_path / cpus.NODES / "possible").write_text("0-1\n")
+    return tmp_path
+
+
+def test_the_nodes_of_processors(two_nodes: Path) -> None:
+    assert cpus.numa_nodes(two_nodes, {8}) == {0}
+    assert cpus.numa_nodes(two_nodes, {3, 4}) == {0, 1}
+    assert cpus.numa_nodes(two_nodes, {99}) == frozenset()
+
+
+def test_a_kernel_without_numa_says_nothing(tmp_path: Path) -> None:
+    assert cpus.numa_nodes(tmp_path, {0}) is None
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_a_list_is_read_as_it_was_written(members: set[int]) -> None:
+    assert cpus.parsed(",".join(map(str, sorted(members)))) == members
+
+
+@given(st.text(alphabet="0123456789-, x"))
+def test_no_text_crashes_it(text: str) -> None:
+    assert all(0 <= one <= 1 << 16 for one in cpus.parsed(text))
