@@ -6,12 +6,15 @@ import pytest
 
 from dmaproof.cuda.atomics import Added, both_add
 from dmaproof.cuda.memory import SharedKind
+from dmaproof.cuda.unified.system import Kind
 from dmaproof.errors import WorkloadFailed
 from fixtures.evidence import Expectations
+from fixtures.pageable import require_pageable
 from fixtures.pairs import End
 from fixtures.worker import Bench
 
 ROUNDS = 50
+NEVER_EXCLUSIVE = ("memfd", "file", "hugetlb", "hugetlb-shared")
 
 
 @pytest.mark.catches("livelock_silent")
@@ -37,7 +40,23 @@ def test_atomics_on_shared_memory(gpu: End, worker: Bench, evidence: Expectation
         pytest.skip(f"the rig declares addressing = {addressing!r}: mapped memory needs hmm or ats")
 
 
-def _assert_exact(added: Added, memory: SharedKind) -> None:
+@pytest.mark.catches("livelock_silent")
+@pytest.mark.requires(gpus=1)
+@pytest.mark.parametrize("kind", ["stack", "mmap", "memfd", "file", "file-private", "hugetlb", "hugetlb-shared"])
+def test_atomics_on_every_mapping(typical_gpu: End, kind: Kind, worker: Bench, evidence: Expectations) -> None:
+    """Under HMM only pages that are the process's own and of no file can be the GPU's alone: also a private mapping's,
+    once it has been written; never huge pages of the pool (mm/rmap.c, make_device_exclusive)."""
+    require_pageable(typical_gpu.node, kind)
+    work = {"gpu": typical_gpu.gpu.bdf, "memory": kind, "rounds": ROUNDS}
+    if typical_gpu.node.addressing == "ats" or kind not in NEVER_EXCLUSIVE:
+        _assert_exact(worker.run(both_add, **work), kind)
+        return
+    evidence.expect(xid=31)
+    with pytest.raises(WorkloadFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
+        worker.run(both_add, **work)
+
+
+def _assert_exact(added: Added, memory: Kind) -> None:
     assert added.by_gpu > 0, "the GPU added nothing"
     assert added.wrong_words == 0, (
         f"{added.lost} of {added.by_cpu + added.by_gpu} adds to {memory} memory are lost, "

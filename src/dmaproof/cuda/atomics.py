@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dmaproof.cuda import kernels
-from dmaproof.cuda.device import Device, device
-from dmaproof.cuda.driver import cu, raw
-from dmaproof.cuda.memory import Buffer, SharedKind, pinned, shared
+from dmaproof.cuda.device import device
+from dmaproof.cuda.memory import Buffer, pinned
 from dmaproof.cuda.timing import stream_on
+from dmaproof.cuda.unified.running import at_work, running
+from dmaproof.cuda.unified.system import Kind
+from dmaproof.cuda.unified.system import memory as memory_of
 from dmaproof.cuda.unified.words import require_concurrent
 from dmaproof.errors import Unsupported
 from dmaproof.progress import note
@@ -41,7 +41,7 @@ class Added:
     wrong_words: int
 
 
-def both_add(gpu: str, memory: SharedKind, rounds: int) -> Added:
+def both_add(gpu: str, memory: Kind, rounds: int) -> Added:
     """A kernel adds one to each word of a page, over and over, while the CPU does so ``rounds`` times.
 
     Raises CudaError where the GPU may not do that to ``memory``, Unsupported where the CPU has no atomic add to call.
@@ -50,11 +50,11 @@ def both_add(gpu: str, memory: SharedKind, rounds: int) -> Added:
     if memory == "managed":
         require_concurrent(one)
     kernels.load_all(one)
-    with shared(one, memory, _PAGE_NBYTES) as buffer, pinned(one, _PAGE_NBYTES) as control, stream_on(one) as stream:
+    with memory_of(one, memory, _PAGE_NBYTES) as buffer, pinned(one, _PAGE_NBYTES) as control, stream_on(one) as stream:
         buffer.cpu[:] = 0
-        control.cpu[:] = 0
         note("stage", text=f"the GPU adds to {memory} memory")
-        with _adding(one, buffer, control, stream):
+        args = (buffer.address, control.address, control.address + 4)
+        with running("dmaproof_add_until", one, stream, control, *args, threads=_NWORDS):
             _await_first_add(buffer, stream)
             note("stage", text="CPU and GPU add")
             for _ in range(rounds):
@@ -63,24 +63,10 @@ def both_add(gpu: str, memory: SharedKind, rounds: int) -> Added:
         return _sum(buffer, control, rounds)
 
 
-@contextmanager
-def _adding(gpu: Device, buffer: Buffer, control: Buffer, stream: Any) -> Iterator[None]:
-    """The kernel runs as long as the block does; it is told to stop whatever becomes of the block."""
-    args = (buffer.address, control.address, control.address + 4)
-    kernels.launch("dmaproof_add_until", gpu, stream, *args, blocks=1, threads=_NWORDS)
-    try:
-        yield
-    finally:
-        control.cpu[0] = 1
-    gpu.use()
-    cu.cuStreamSynchronize(stream)
-
-
 def _await_first_add(buffer: Buffer, stream: Any) -> None:
     """Until both are at work, or the kernel has ended with an error. No limit of its own: a GPU that does neither is a
     hang, and whoever waits for this process looks into those."""
-    query, not_ready = raw("cuStreamQuery"), int(cu.CUresult.CUDA_ERROR_NOT_READY)
-    while int(query(stream)[0]) == not_ready and buffer.cpu[0] == 0:
+    while buffer.cpu[0] == 0 and at_work(stream):
         pass
 
 

@@ -99,6 +99,16 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel of the process on ``gpu`` that runs until it is told to stop ``begins`` or ``ends``; one ``traps``: it
+    has given itself up. Answered by an empty object."""
+
+    op: Literal["kernel"] = "kernel"
+    gpu: str
+    event: Literal["begins", "ends", "traps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup:
     """What does the driver know of ``gpu``'s health and links?"""
 

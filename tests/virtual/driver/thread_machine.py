@@ -55,6 +55,7 @@ def kernels(arch):
     from cuda.core import Program, ProgramOptions
     folder = resources.files("dmaproof.cuda") / "kernels"
     names = ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu", "bandwidth.cu", "tma.cu", "peer.cu")
+    names += ("unified.cu", "contain.cu")
     text = "".join((folder / name).read_text() for name in names)
     ptx = Program(text, "c++", ProgramOptions(arch=arch)).compile("ptx").code
     return ok(cu.cuModuleLoadData(ptx))
@@ -68,6 +69,9 @@ TYPES = {
     "dmaproof_hold": (ctypes.c_void_p, ctypes.c_uint64),
     "dmaproof_pingpong": (ctypes.c_void_p, ctypes.c_uint32),
     "dmaproof_add_until": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+    "dmaproof_read_until": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p),
+    "dmaproof_count_until": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+    "dmaproof_trap": (ctypes.c_uint32,),
     "dmaproof_copy_rounds": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
     "dmaproof_exchange_rounds": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
     "dmaproof_read_rounds": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p),
@@ -154,6 +158,8 @@ class Machine:
             return {"node": self.node.model_dump_json()}
         if request["op"] == "inquiry":
             return {"state": "present"}
+        if request["op"] == "kernel":
+            return {}
         if request["op"] == "fault":
             return {"effect": "served", "duration_ns": 1000.0 + request["nbytes"] / 20.0}
         path = self.node.path_between(name(self.node, request["source"]), name(self.node, request["target"]))

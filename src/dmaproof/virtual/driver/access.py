@@ -12,7 +12,7 @@ from dmaproof.virtual.driver.clock import Leg
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import GPU_LOST, CuResult, DriverError, NeverCompletesError
 from dmaproof.virtual.driver.gpus import Context, Device
-from dmaproof.virtual.driver.host import SystemMemory, permissions, readable
+from dmaproof.virtual.driver.host import SystemMemory, exclusive, first_forbidden, readable
 from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.residence import touch
 from dmaproof.virtual.driver.rights import may
@@ -79,11 +79,13 @@ class Operation:
         addressing = self.driver.fabric.node.addressing
         if addressing not in ("hmm", "ats") or self.driver.space.is_device_address(va) or va == 0:
             self.illegal(va, access)
-        memory = SystemMemory(va)
+        memory = SystemMemory(va, self.illegal)
         if nbytes and not readable(va, nbytes):  # nothing there is a fault that the kernel cannot serve either
             self.illegal(va, access)
-        if access == "atomic" and not permissions(va).startswith("rw"):
-            self.illegal(va, access)
+        if access == "atomic" or (access == "write" and (va, nbytes) not in self._faulted):
+            forbidden = first_forbidden(va, nbytes)
+            if forbidden is not None:
+                self.illegal(forbidden, access)
         self.fault_once(va, nbytes, access)
         if addressing == "hmm":  # the pages have come to the GPU
             self.local(self.device, nbytes, va)
@@ -154,7 +156,7 @@ class Operation:
     ) -> None:
         """Have UVM serve a page fault of ``device``. Raises what ends the operation."""
         mapping: Literal["private", "shared"] = "private"
-        if space == "system" and permissions(va).endswith("s"):
+        if space == "system" and not exclusive(va):
             mapping = "shared"
         asked = PageFault(
             gpu=device.bdf, va=va, nbytes=nbytes, access=access, space=space, toward=toward, mapping=mapping

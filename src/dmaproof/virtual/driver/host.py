@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from dmaproof.virtual.driver.chunks import Bytes, Sparse
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 
 _libc = ctypes.CDLL(None, use_errno=True)
+Missing = Callable[[int, Literal["read", "write"]], NoReturn]
 
 
 class _Iovec(ctypes.Structure):
@@ -75,27 +78,30 @@ class SystemMemory:
     """The program's own memory from ``address`` on, which may not be there at all.
 
     The kernel moves the bytes (process_vm_readv(2) on this very process), so that a bad address is an error here as it
-    is on a device, never a crash of the driver. Raises DriverError ILLEGAL_ADDRESS.
+    is on a device, never a crash of the driver. ``missing(va, access)`` is called for the first byte that the program
+    has taken away, and raises; without it, raises DriverError ILLEGAL_ADDRESS.
     """
 
-    def __init__(self, address: int) -> None:
-        self.address = address
+    def __init__(self, address: int, missing: Missing | None = None) -> None:
+        self.address, self._missing = address, missing
 
     def read(self, offset: int, nbytes: int) -> Bytes:
         data = np.empty(nbytes, np.uint8)
-        self._move(_libc.process_vm_readv, data, offset)
+        self._move("read", data, offset)
         return data
 
     def write(self, offset: int, data: Bytes) -> None:
-        self._move(_libc.process_vm_writev, np.ascontiguousarray(data), offset)
+        self._move("write", np.ascontiguousarray(data), offset)
 
-    def _move(self, function: ctypes._NamedFuncPointer, data: Bytes, offset: int) -> None:
-        done = 0
+    def _move(self, access: Literal["read", "write"], data: Bytes, offset: int) -> None:
+        function, done = (_libc.process_vm_readv if access == "read" else _libc.process_vm_writev), 0
         while done < len(data):
             left = len(data) - done
             near, far = _Iovec(data.ctypes.data + done, left), _Iovec(self.address + offset + done, left)
             moved = function(os.getpid(), ctypes.byref(near), 1, ctypes.byref(far), 1, 0)
             if moved <= 0:
+                if self._missing is not None:
+                    self._missing(self.address + offset + done, access)
                 raise DriverError(CuResult.ILLEGAL_ADDRESS)
             done += moved
 
@@ -105,6 +111,7 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000
 _MAP_SHARED, _MAP_FIXED = 0x01, 0x10
+_MADV_DONTFORK = 10
 NO_ACCESS, READ_WRITE = 0, 3  # PROT_NONE, PROT_READ | PROT_WRITE
 _FAILED = (1 << 64) - 1
 
@@ -129,6 +136,11 @@ def protect_nothing(address: int, nbytes: int) -> None:
     _mapped(_libc.mmap(address, nbytes, NO_ACCESS, _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED, -1, 0))
 
 
+def keep_from_children(address: int, nbytes: int) -> None:
+    """A forked child has nothing there (madvise(2), MADV_DONTFORK)."""
+    _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(nbytes), _MADV_DONTFORK)
+
+
 def unmap(address: int, nbytes: int) -> None:
     _libc.munmap(address, nbytes)
 
@@ -144,14 +156,37 @@ def readable(address: int, nbytes: int) -> bool:
     return True
 
 
-def permissions(address: int) -> str:
-    """Of the mapping that holds ``address``, as /proc/self/maps writes them (``rw-p``, ``rw-s``); "" where none is."""
+def exclusive(address: int) -> bool:
+    """Whether the page at ``address`` can be made some one's alone: not where other processes may map it, nor in huge
+    pages of the kernel's pool (mm/rmap.c, make_device_exclusive)."""
+    found = next((one for one in _mappings() if one.start <= address < one.end), None)
+    return found is not None and found.permissions.endswith("p") and "hugepage" not in found.name
+
+
+def first_forbidden(address: int, nbytes: int) -> int | None:
+    """The first address of the range that the program may not write; None where it may write all of it."""
+    at = address
+    for one in _mappings():
+        if one.start <= at < one.end and one.permissions.startswith("rw"):
+            at = one.end
+        if at >= address + nbytes:
+            return None
+    return at
+
+
+class _Mapping(NamedTuple):
+    start: int
+    end: int
+    permissions: str
+    name: str
+
+
+def _mappings() -> Iterator[_Mapping]:
+    """The mappings of this process, in order, as proc_pid_maps(5) has them."""
     for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-        span, words, *_ = line.split(maxsplit=2)
+        span, permissions, _offset, _device, _inode, *name = line.split(maxsplit=5)
         start, _, end = span.partition("-")
-        if int(start, 16) <= address < int(end, 16):
-            return words
-    return ""
+        yield _Mapping(int(start, 16), int(end, 16), permissions, "".join(name))
 
 
 def _mapped(address: int | None) -> int:

@@ -9,11 +9,21 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dmaproof.rig.model import Node
 from dmaproof.virtual.driver.errors import CuResult, DriverError
-from dmaproof.virtual.wire import ROOT_VARIABLE, Dma, DmaOutcome, FaultOutcome, Hello, Inquiry, PageFault, Presence
+from dmaproof.virtual.wire import (
+    ROOT_VARIABLE,
+    Dma,
+    DmaOutcome,
+    FaultOutcome,
+    Hello,
+    Inquiry,
+    Kernel,
+    PageFault,
+    Presence,
+)
 
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -34,6 +44,9 @@ class MachineLink:
 
     def fault(self, request: PageFault) -> FaultOutcome:
         return FaultOutcome(**self._ask(asdict(request)))
+
+    def kernel(self, gpu: str, event: Literal["begins", "ends", "traps"]) -> None:
+        self._ask(asdict(Kernel(gpu=gpu, event=event)))
 
     def inquire(self, gpu: str, *, context: bool = False) -> Presence:
         return Presence(**self._ask(asdict(Inquiry(gpu=gpu, context=context))))

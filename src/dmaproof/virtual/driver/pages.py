@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dmaproof.virtual.driver.errors import CuResult, DriverError
-from dmaproof.virtual.driver.host import READ_WRITE, MappedMemory, map_file, unmap
+from dmaproof.virtual.driver.host import READ_WRITE, MappedMemory, keep_from_children, map_file, unmap
 
 PAGE = 64 << 10
 """Residence is kept in units of 64 KiB, the large page that nvidia-uvm prefers on a fault."""
@@ -85,6 +85,8 @@ class ManagedPages(MappedMemory):
             os.ftruncate(fd, self._length)
             self.cpu_address = map_file(fd, self._length, READ_WRITE)
             super().__init__(map_file(fd, self._length, READ_WRITE), self._length)
+            for address in (self.cpu_address, self.address):  # as nvidia-uvm's mappings, VM_DONTCOPY (uvm.c, uvm_mmap)
+                keep_from_children(address, self._length)
         finally:
             os.close(fd)
         self.where: npt.NDArray[np.uint64] = np.zeros(self.npages, np.uint64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,7 +105,8 @@ class Neighbour:
 class GpuModel:
     """``rig`` is what the rig declares. ``coherent`` is where the node sees this GPU's memory, on coherent links.
 
-    ``users`` are the clients with channels on it. ``lock_held``: nobody gives back the kernel driver's lock of it.
+    ``users`` are the clients with channels on it, ``running`` how many kernels of each go on until they are told to
+    stop. ``lock_held``: nobody gives back the kernel driver's lock of it.
     """
 
     rig: Gpu
@@ -119,6 +121,7 @@ class GpuModel:
     bottom_half: BottomHalf = field(default_factory=BottomHalf)
     waiting: list[Handshake] = field(default_factory=list)
     users: dict[int, None] = field(default_factory=dict)
+    running: Counter[int] = field(default_factory=Counter)
     bad_cell: BadCell | None = None
     wild: WildIndex | None = None
     neighbour: Neighbour | None = None

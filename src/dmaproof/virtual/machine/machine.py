@@ -17,7 +17,18 @@ from dmaproof.virtual.machine.iommu import Domain, Iommu
 from dmaproof.virtual.machine.kmsg import KernelLog
 from dmaproof.virtual.machine.nvrm import Nvrm, Process
 from dmaproof.virtual.machine.peermap import PeerMap
-from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, FaultOutcome, GpuEvent, Inquiry, PageFault, Presence, Vitals
+from dmaproof.virtual.wire import (
+    HOST,
+    Dma,
+    DmaOutcome,
+    FaultOutcome,
+    GpuEvent,
+    Inquiry,
+    Kernel,
+    PageFault,
+    Presence,
+    Vitals,
+)
 
 MEMORY = range(0x1_0000_0000, 0x80_0000_0000)
 """Bus addresses of the node's own memory above 4 GiB, where drivers' buffers are."""
@@ -58,6 +69,15 @@ class Machine:
 
     def fault(self, client: int, request: PageFault, now_s: float) -> FaultOutcome:
         return paging.serve(self, client, request, now_s)
+
+    def kernel(self, client: int, request: Kernel) -> None:
+        """A kernel of ``client`` begins, ends, or gives itself up."""
+        gpu = self.gpus[request.gpu]
+        gpu.users.setdefault(client)
+        if request.event == "traps":
+            self.nvrm.trapped(gpu, self.clients[client])
+        else:
+            gpu.running[client] += 1 if request.event == "begins" else -1
 
     @property
     def memory(self) -> range:
@@ -102,6 +122,8 @@ class Machine:
         self.blocked.pop(client, None)
         for gpu in self.gpus.values():
             gpu.users.pop(client, None)
+            if gpu.running.pop(client, 0) and not gpu.lost:
+                self.nvrm.killed(gpu, self.clients[client])
             gpu.waiting = [one for one in gpu.waiting if one.client != client]
             cancelled = [one for one in gpu.faults.replaying if one.client == client]
             gpu.faults.replaying = [one for one in gpu.faults.replaying if one.client != client]

@@ -17,7 +17,7 @@ from dmaproof.virtual.machine.uvm import Access
 from dmaproof.virtual.wire import GpuEvent
 
 VERSION = "595.45.04"
-XID_GRAPHICS, XID_MMU_FAULT, XID_VICTIM, XID_DOUBLE_BIT, XID_ROW_REMAPPED = 13, 31, 45, 48, 63
+XID_GRAPHICS, XID_MMU_FAULT, XID_TRAP, XID_VICTIM, XID_DOUBLE_BIT, XID_ROW_REMAPPED = 13, 31, 43, 45, 48, 63
 XID_NVLINK, XID_FALLEN_OFF, XID_CONTAINED, XID_UNCONTAINED, XID_GSP_TIMEOUT = 74, 79, 94, 95, 119
 XID_NVLINK_RLW, XID_NVLINK_NETIR, XID_RECOVERY_ACTION = 145, 149, 154
 EVENT_DOUBLE_BIT, EVENT_XID, EVENT_ROW_REMAPPED, EVENT_POISON, EVENT_POISON_FATAL = 0x2, 0x8, 0x400, 0x1000, 0x2000
@@ -135,6 +135,14 @@ class Nvrm:
     def victim(self, gpu: GpuModel, process: Process, cause: int) -> None:
         """Xid 45: a channel is removed for what another did, ``cause`` being the Xid of that."""
         self._xid(gpu, XID_VICTIM, f"Ch {process.channel:08x} caused by previous Xid {cause}", process)
+
+    def trapped(self, gpu: GpuModel, process: Process) -> None:
+        """Xid 43: a channel's work has given itself up (ROBUST_CHANNEL_RESETCHANNEL_VERIF_ERROR)."""
+        self._xid(gpu, XID_TRAP, f"channel {process.channel:#010x}", process)
+
+    def killed(self, gpu: GpuModel, process: Process) -> None:
+        """Xid 45: the process is gone while its kernel ran, and its channel is removed."""
+        self._xid(gpu, XID_VICTIM, f"Ch {process.channel:08x}", process)
 
     def no_sva(self, gpu: GpuModel) -> None:
         """The kernel gives the GPU no shared virtual addressing: no ATS, then."""

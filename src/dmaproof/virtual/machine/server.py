@@ -16,7 +16,7 @@ from typing import Any
 from dmaproof.virtual.machine.display import PERIOD_S
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.machine.nvrm import Process
-from dmaproof.virtual.wire import Checkup, Dma, GpuEvent, Hello, Inquiry, PageFault, Watch, Welcome
+from dmaproof.virtual.wire import Checkup, Dma, GpuEvent, Hello, Inquiry, Kernel, PageFault, Watch, Welcome
 
 SOCKET = "run/machine.sock"
 _FIRST_CHANNEL = 8
@@ -94,6 +94,9 @@ class Server:
             return asdict(self._machine.dma(client, Dma(**request), now_s))
         if op == "fault":
             return asdict(self._machine.fault(client, PageFault(**request), now_s))
+        if op == "kernel":
+            self._machine.kernel(client, Kernel(**request))
+            return {}
         if op == "inquiry":
             return asdict(self._machine.inquire(client, Inquiry(**request)))
         if op == "checkup":
