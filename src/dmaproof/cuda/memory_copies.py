@@ -1,0 +1,176 @@
+"""Workloads: copies from and to every kind of memory, and of every size; and what the owner of the memory finds there.
+
+The copy engine does them all (cuMemcpyAsync). Whoever did not write the data looks at it: a GPU's kernel in its own
+memory, the CPU in the host's, the exporting process in memory that another one opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dmaproof.cuda import kernels
+from dmaproof.cuda.device import Device, device, peers
+from dmaproof.cuda.driver import cu
+from dmaproof.cuda.integrity import View, fill, verify
+from dmaproof.cuda.memory import Buffer, on_device
+from dmaproof.cuda.memory.host import HOST_KINDS, NOT_HELD, HostKind
+from dmaproof.cuda.memory.owned import DeviceKind, Held, owned
+from dmaproof.cuda.timing import Lane, elapsed_ms
+from dmaproof.measurement import Measurement
+from dmaproof.progress import note
+
+_WARM_UPS = 4
+_OLD = 0x5A5A0002
+_SMALL_NBYTES, _SMALL_FACTOR = 1 << 20, 8
+"""Of small copies more are taken together: events tick by half a microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostCopies:
+    """``down``: from host memory to the GPU, which then looked (``on_device``). ``up``: back, and the CPU looked."""
+
+    down: Measurement
+    up: Measurement
+    on_device: View
+    on_host: View
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCopies:
+    """``write`` into the owner's memory and ``read`` from there, both by the user's copy engine.
+
+    ``owner``: what the owner found of what was written, ``old_words`` of them as before. ``writer``: the same through
+    the user's mapping. ``reader``: what the user found in its own memory of what it read.
+    """
+
+    write: Measurement
+    read: Measurement
+    owner: View
+    writer: View
+    reader: View
+    nwords: int
+    old_words: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizedCopy:
+    """A copy of ``nbytes``, and what the owner of the target found."""
+
+    nbytes: int
+    measurement: Measurement
+    owner: View
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """In the order asked for."""
+
+    copies: tuple[SizedCopy, ...]
+
+
+def host_copies(
+    gpu: str, memory: HostKind, nbytes: int, copies: int = 16, samples: int = 3, seed: int = 17
+) -> HostCopies:
+    """GB/s between ``memory`` and the memory of ``gpu``, both ways. Raises Unsupported where there is none of it."""
+    one, held = device(gpu), memory not in NOT_HELD
+    with HOST_KINDS[memory](one, nbytes) as host, on_device(one, nbytes) as local:
+        note("allocation", va=host.address, nbytes=nbytes, memory=f"host ({memory})")
+        host.cpu[:] = kernels.pattern(host.nwords, seed)
+        note("stage", text=f"{memory} memory to the GPU")
+        name = "copy_GBps" if memory == "managed" else "bandwidth_GBps"  # managed pages need not come over the link
+        down = _measure(one, _copy(one, local, host), nbytes, copies, samples, held, name)
+        seen = verify(one, local, seed)
+        fill(one, local, seed + 1)
+        host.cpu[:] = 0
+        note("stage", text=f"the GPU to {memory} memory")
+        up = _measure(one, _copy(one, host, local), nbytes, copies, samples, held, name)
+        wrong = np.flatnonzero(host.cpu != kernels.pattern(host.nwords, seed + 1))
+        return HostCopies(down, up, seen, View(len(wrong), int(wrong[0]) * 4 if len(wrong) else None))
+
+
+def peer_copies(
+    user: str, owner: str, memory: DeviceKind, nbytes: int, copies: int = 16, samples: int = 3, seed: int = 19
+) -> PeerCopies:
+    """GB/s between plain memory of GPU ``user`` and ``memory`` of GPU ``owner``, both ways by the user's engine.
+
+    Raises Unsupported where the owner has no such memory, CudaError where it cannot be mapped.
+    """
+    using, owning = device(user), device(owner)
+    with owned(memory, owning, [using], nbytes) as held, on_device(using, nbytes) as local:
+        _fill_by_owner(owning, held, _OLD)
+        fill(using, local, seed)
+        note("stage", text=f"{user} writes {memory} memory of {owner}")
+        write = _measure(using, _copy(using, held.buffer, local), nbytes, copies, samples)
+        found, old = _verify_by_owner(owning, held, seed), _verify_by_owner(owning, held, _OLD)
+        writer = verify(using, held.buffer, seed)
+        _fill_by_owner(owning, held, seed + 1)
+        note("stage", text=f"{user} reads {memory} memory of {owner}")
+        read = _measure(using, _copy(using, local, held.buffer), nbytes, copies, samples)
+        nwords = local.nwords
+        return PeerCopies(write, read, found, writer, verify(using, local, seed + 1), nwords, nwords - old.wrong_words)
+
+
+def _fill_by_owner(owner: Device, held: Held, seed: int) -> None:
+    if held.exporter is None:
+        fill(owner, held.buffer, seed)
+    else:
+        held.exporter.ask(op="fill", seed=seed)
+
+
+def _verify_by_owner(owner: Device, held: Held, seed: int) -> View:
+    if held.exporter is None:
+        return verify(owner, held.buffer, seed)
+    return View(**held.exporter.ask(op="verify", seed=seed))
+
+
+def copies_by_size(source: str, target: str, sizes: tuple[int, ...], samples: int = 3, seed: int = 23) -> Sweep:
+    """GB/s of copies of each of ``sizes`` bytes from GPU ``source`` to GPU ``target``, in the same two buffers."""
+    writing, owning = device(source), device(target)
+    most = max(sizes)
+    with peers(writing, owning), on_device(writing, most) as here, on_device(owning, most) as there:
+        fill(writing, here, seed)
+        return Sweep(tuple(_sized(writing, owning, here, there, nbytes, samples, seed) for nbytes in sizes))
+
+
+def _sized(
+    writing: Device, owning: Device, here: Buffer, there: Buffer, nbytes: int, samples: int, seed: int
+) -> SizedCopy:
+    source, target = Buffer(here.address, nbytes), Buffer(there.address, nbytes)
+    copies = 16 * (_SMALL_FACTOR if nbytes < _SMALL_NBYTES else 1)
+    note("stage", text=f"copies of {nbytes} bytes")
+    fill(owning, target, _OLD)
+    measured = _measure(writing, _copy(writing, target, source), nbytes, copies, samples)
+    return SizedCopy(nbytes, measured, verify(owning, target, seed))
+
+
+def _copy(by: Device, target: Buffer, source: Buffer) -> Callable[[Any], None]:
+    """What queues one copy. Which devices the addresses mean, unified addressing knows."""
+
+    def queue(stream: Any) -> None:
+        by.use()
+        cu.cuMemcpyAsync(target.address, source.address, target.nbytes, stream)
+
+    return queue
+
+
+def _measure(
+    by: Device,
+    queue: Callable[[Any], None],
+    nbytes: int,
+    copies: int,
+    samples: int,
+    held: bool = True,
+    name: str = "bandwidth_GBps",
+) -> Measurement:
+    lanes = [Lane(by, queue)]
+    elapsed_ms(lanes, _WARM_UPS, held)
+    rates = tuple(nbytes * copies / (elapsed_ms(lanes, copies, held)[0] * 1e6) for _ in range(samples))
+    method = (
+        f"ce, {copies} x {nbytes} bytes a sample after {_WARM_UPS} warm-ups, "
+        f"stream {'' if held else 'not '}held while queueing, device events"
+    )
+    return Measurement(name, "GB/s", rates, method)
