@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dmaproof.cuda.copies import Engine
 from dmaproof.cuda.integrity import PeerWrite, peer_write
+from dmaproof.cuda.landing import Landing, Way, peer_writes
+from dmaproof.cuda.writes import Writer
 from dmaproof.evidence.fact import PeerWriteSeen
 from fixtures.evidence import NoteFact
 from fixtures.pairs import Pair
@@ -16,14 +17,78 @@ from fixtures.worker import Bench
 @pytest.mark.requires(gpus=2, peer=True)
 @pytest.mark.parametrize("nbytes", [pytest.param(1 << 10, id="1KiB"), pytest.param(64 << 20, id="64MiB")])
 @pytest.mark.parametrize("engine", ["ce", "sm"])
-def test_peer_write_lands(pair: Pair, nbytes: int, engine: Engine, worker: Bench, note_fact: NoteFact) -> None:
+def test_peer_write_lands(pair: Pair, nbytes: int, engine: Writer, worker: Bench, note_fact: NoteFact) -> None:
     wrote = worker.run(peer_write, writer=pair.source.bdf, owner=pair.target.bdf, nbytes=nbytes, engine=engine)
     story = _story(wrote, pair)
     note_fact("peer-write", story, _seen(wrote, pair, engine, nbytes))
     assert wrote.landed, story
 
 
-def _seen(wrote: PeerWrite, pair: Pair, engine: Engine, nbytes: int) -> PeerWriteSeen:
+@pytest.mark.catches("mismatch", "silent_drop")
+@pytest.mark.requires(gpus=2, peer=True)
+@pytest.mark.parametrize("engine", ["ce", "sm"])
+def test_a_gibibyte_lands(typical: Pair, engine: Writer, worker: Bench, note_fact: NoteFact) -> None:
+    test_peer_write_lands(typical, 1 << 30, engine, worker, note_fact)
+
+
+EXTENTS = [(8, 0), (1, 3), (8, 5), (100, 13), (4095, 1), (4096, 0), ((64 << 10) + 13, 7), ((2 << 20) + 5, 9)]
+"""(bytes, offset): whole units and torn ones, within a page and across."""
+
+
+@pytest.mark.catches("mismatch", "silent_drop", "mirror")
+@pytest.mark.requires(gpus=2, peer=True)
+@pytest.mark.parametrize("busy", [pytest.param(False, id="quiet"), pytest.param(True, id="busy")])
+@pytest.mark.parametrize("way", ["ce", "sm", "graph-ce", "graph-sm"])
+def test_every_write_path_lands(typical: Pair, way: Way, busy: bool, worker: Bench, note_fact: NoteFact) -> None:
+    """Any length at any address, both directions; busy: while other streams copy between the two, both ways."""
+    for pair in (typical, typical.reversed()):
+        ends = {"writer": pair.source.bdf, "owner": pair.target.bdf}
+        wrote = worker.run(peer_writes, **ends, way=way, extents=EXTENTS, busy=busy)
+        landing = next((one for one in wrote.landings if not one.landed), wrote.landings[0])
+        story = _landed(landing, pair, way)
+        note_fact("peer-write", story, _as_words(landing, pair, way, wrote.can_access))
+        assert landing.landed, story
+        assert not wrote.traffic_wrong_words, f"{wrote.traffic_wrong_words} words of the other copies are wrong"
+
+
+def _as_words(landing: Landing, pair: Pair, way: Way, can_access: bool) -> PeerWriteSeen:
+    """In words of four bytes, the last of them begun counting as one."""
+    seen = landing.writer_wrong
+    return PeerWriteSeen(
+        writer=pair.source.bdf,
+        owner=pair.target.bdf,
+        engine="ce" if way.endswith("ce") else "sm",
+        nbytes=landing.extent.nbytes,
+        nwords=_words(landing.extent.nbytes),
+        wrong_words=_words(max(landing.wrong, landing.wrong_by_kernel)),
+        old_words=_words(landing.old),
+        writer_wrong_words=_words(seen) if seen is not None else None,
+        can_access=can_access,
+        how="a graph" if way.startswith("graph") else None,
+    )
+
+
+def _words(nbytes: int) -> int:
+    return -(-nbytes // 4)
+
+
+def _landed(landing: Landing, pair: Pair, way: Way) -> str:
+    extent, owner = landing.extent, pair.target.name
+    found = (
+        f"of {extent.nbytes} bytes that {pair.source.name} wrote at offset {extent.offset} ({way}) {owner} finds "
+        f"{landing.wrong} wrong by a copy to the host, {landing.wrong_by_kernel} by its own kernel; {landing.old} are "
+        "what was there before"
+    )
+    if landing.first_wrong is not None:
+        found += f"; the first wrong one is byte {landing.first_wrong}"
+    if landing.beside:
+        found += f"; {landing.beside} bytes beside them have changed, which nobody was to write"
+    if landing.writer_wrong == 0 and landing.wrong:
+        found += f"; yet {pair.source.name} reads its own data back through its mapping"
+    return found
+
+
+def _seen(wrote: PeerWrite, pair: Pair, engine: Writer, nbytes: int) -> PeerWriteSeen:
     """The owner looked twice; what either of its looks found wrong is wrong."""
     return PeerWriteSeen(
         writer=pair.source.bdf,
@@ -34,6 +99,7 @@ def _seen(wrote: PeerWrite, pair: Pair, engine: Engine, nbytes: int) -> PeerWrit
         wrong_words=max(wrote.owner.wrong_words, wrote.owner_copied.wrong_words),
         old_words=wrote.old_words,
         writer_wrong_words=wrote.writer.wrong_words,
+        can_access=wrote.can_access,
     )
 
 
@@ -47,6 +113,8 @@ def _story(wrote: PeerWrite, pair: Pair) -> str:
         found += (
             f"; yet {pair.source.name} reads its own data back through its mapping (a mirror, not {owner}'s memory)"
         )
+    if wrote.can_access and not wrote.landed:
+        found += "; the driver says that it can reach that memory (canAccessPeer is 1): its data path says no"
     if wrote.owner.wrong_words != wrote.owner_copied.wrong_words:
         found += f"; a copy to the host shows {wrote.owner_copied.wrong_words} wrong words"
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dmaproof.evidence.evidence import Evidence
-from dmaproof.evidence.fact import CounterStep, RouteSeen
+from dmaproof.evidence.fact import CounterStep, PeerWriteSeen, RouteSeen
 from dmaproof.triage.judge import judge
 from tests.triage.cases import HANG, case, fact, only, rate
 from tests.triage.rigs import GPU0, GPU1, PORT0, PORT1, box
@@ -91,3 +93,23 @@ def test_a_stuck_service_thread_is_said_of_the_gpu_of_the_test() -> None:
     symptom = SYMPTOMS["uvm-service-stuck"]
     verdict = only(case(symptom.rig, *symptom.shows(0), endpoints=(GPU0,)))
     assert verdict.summary.startswith(f"page faults of {GPU0} are not served: UVM GPU")
+
+
+@pytest.mark.parametrize(("writer_wrong", "signature"), [(64, "peer-writes-dropped"), (0, "peer-mirror")])
+def test_a_capability_that_the_data_path_belies_is_said_and_by_which_way(writer_wrong: int, signature: str) -> None:
+    wrote = PeerWriteSeen(
+        writer=GPU0,
+        owner=GPU1,
+        engine="ce",
+        nbytes=256,
+        nwords=64,
+        wrong_words=64,
+        old_words=64,
+        writer_wrong_words=writer_wrong,
+        can_access=True,
+        how="a graph",
+    )
+    verdict = only(case(box(), fact(wrote)))
+    assert verdict.signature == signature
+    assert "(ce, a graph)" in verdict.summary
+    assert "the driver says that it can reach it (canAccessPeer is 1)" in verdict.summary

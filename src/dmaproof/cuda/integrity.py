@@ -14,12 +14,15 @@ import numpy as np
 
 from dmaproof.cuda import kernels
 from dmaproof.cuda.copies import Engine
-from dmaproof.cuda.device import Device, device, peers
+from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import run_to_end
 
 _OLD_SEED, _NONE = 0x5A5A0001, (1 << 64) - 1
+WHOLE_NBYTES, ENDS_NBYTES = 64 << 20, 16 << 20
+"""A buffer of up to the one is compared whole by the CPU, of a larger one the first and last of the other: a GiB takes
+it seconds, and the owner's kernel sees all of it anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class View:
 @dataclass(frozen=True, slots=True)
 class PeerWrite:
     """``owner`` by a kernel on the owning GPU, ``owner_copied`` by a copy to the host and the CPU, ``writer`` through
-    its own mapping. ``old_words``: how many of the wrong words are still those from before the write.
+    its own mapping. ``old_words``: how many of the wrong words are still those from before the write. ``can_access`` is
+    what cuDeviceCanAccessPeer says. Of a large buffer the CPU compares both ends (WHOLE_NBYTES, ENDS_NBYTES).
     """
 
     owner: View
@@ -41,6 +45,7 @@ class PeerWrite:
     writer: View
     old_words: int
     nwords: int
+    can_access: bool
 
     @property
     def landed(self) -> bool:
@@ -53,14 +58,14 @@ def peer_write(writer: str, owner: str, nbytes: int, engine: Engine, seed: int =
     with peers(writing, owning), on_device(writing, nbytes) as source, on_device(owning, nbytes) as target:
         fill(owning, target, _OLD_SEED)
         _write(writing, owning, source, target, engine, seed)
-        copied = _copy_out(owning, target)
-        wrong = np.flatnonzero(copied != kernels.pattern(target.nwords, seed))
+        copied, old = _compared(owning, target, seed, _OLD_SEED)
         return PeerWrite(
             owner=verify(owning, target, seed),
-            owner_copied=View(len(wrong), int(wrong[0]) * 4 if len(wrong) else None),
+            owner_copied=copied,
             writer=verify(writing, target, seed),
-            old_words=int(np.count_nonzero((copied == kernels.pattern(target.nwords, _OLD_SEED))[wrong])),
+            old_words=old,
             nwords=target.nwords,
+            can_access=can_access_peer(writing, owning),
         )
 
 
@@ -93,6 +98,33 @@ def verify(reader: Device, buffer: Buffer, seed: int) -> View:
         run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_verify", reader, stream, *args))
         cu.cuMemcpyDtoH(counters.ctypes.data, result.address, counters.nbytes)
     return View(int(counters[0]), int(counters[1]) * 4 if int(counters[1]) != _NONE else None)
+
+
+def old_words(owning: Device, buffer: Buffer, seed: int, old_seed: int) -> int:
+    """How many words that are not of the pattern of ``seed`` are of that of ``old_seed``, as the CPU finds them in a
+    copy (of a large buffer: in its ends)."""
+    return _compared(owning, buffer, seed, old_seed)[1]
+
+
+def _compared(owning: Device, buffer: Buffer, seed: int, old_seed: int) -> tuple[View, int]:
+    """What the CPU finds wrong in a copy of ``buffer``, and how much of that is of the pattern of ``old_seed``."""
+    count, old, first = 0, 0, None
+    for start, nwords in _parts(buffer.nwords):
+        copied = _copy_out(owning, Buffer(buffer.address + 4 * start, 4 * nwords))
+        wrong = np.flatnonzero(copied != kernels.pattern(nwords, seed, start))
+        if len(wrong):
+            first = (start + int(wrong[0])) * 4 if first is None else first
+            count += len(wrong)
+            old += int(np.count_nonzero((copied == kernels.pattern(nwords, old_seed, start))[wrong]))
+    return View(count, first), old
+
+
+def _parts(nwords: int) -> tuple[tuple[int, int], ...]:
+    """(first word, words) that the CPU compares."""
+    if nwords * 4 <= WHOLE_NBYTES:
+        return ((0, nwords),)
+    end = ENDS_NBYTES // 4
+    return (0, end), (nwords - end, end)
 
 
 def _copy_out(owning: Device, buffer: Buffer) -> np.ndarray[Any, np.dtype[np.uint32]]:

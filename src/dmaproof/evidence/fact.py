@@ -102,7 +102,8 @@ class PeerWriteSeen:
 
     ``wrong_words`` are those that the owner found wrong in its own memory, ``old_words`` those of them that still hold
     what was there before, ``writer_wrong_words`` what the writer found wrong through its mapping. ``claimed_nbytes`` is
-    what the call that asked for it says it moved, where one does.
+    what the call that asked for it says it moved, where one does. ``can_access`` is what the CUDA driver says of the
+    pair (cuDeviceCanAccessPeer), ``how`` the way of the write beyond its engine: ``a graph``, ``atomics``.
     """
 
     writer: str
@@ -114,6 +115,20 @@ class PeerWriteSeen:
     old_words: int
     writer_wrong_words: int | None
     claimed_nbytes: int | None = None
+    can_access: bool | None = None
+    how: str | None = None
+
+    @property
+    def by(self) -> str:
+        """The engine, and how it was used."""
+        return f"{self.engine}, {self.how}" if self.how else self.engine
+
+    @property
+    def claim(self) -> str:
+        """What was said of the write beforehand that did not come true, as a clause; "" where nothing was."""
+        if self.claimed_nbytes:
+            return f", though the call claimed {self.claimed_nbytes} bytes"
+        return ", though the driver says that it can reach it (canAccessPeer is 1)" if self.can_access else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,10 +81,9 @@ def _confidence(case: Case, writes: list[PeerWriteSeen]) -> Confidence:
 
 
 def _told(wrote: PeerWriteSeen) -> str:
-    claim = f", though the call claimed {wrote.claimed_nbytes} bytes" if wrote.claimed_nbytes else ""
     return (
-        f"writes of {wrote.writer} ({wrote.engine}) into memory of {wrote.owner} vanish: {wrote.old_words} of "
-        f"{wrote.nwords} words still hold what was there before{claim}, and no fault was reported"
+        f"writes of {wrote.writer} ({wrote.by}) into memory of {wrote.owner} vanish: {wrote.old_words} of "
+        f"{wrote.nwords} words still hold what was there before{wrote.claim}, and no fault was reported"
     )
 
 

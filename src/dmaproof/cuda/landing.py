@@ -1,0 +1,146 @@
+"""Workload: peer writes of any length, to any address, in every way that a program has, as the owner sees them.
+
+Links move whole units with byte enables at their ends, copy engines split what is not aligned, and kernels' stores are
+gathered on their way: what goes wrong there goes wrong at the first and last bytes, and just beside them.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dmaproof.cuda import kernels
+from dmaproof.cuda.device import Device, can_access_peer, device, peers
+from dmaproof.cuda.driver import cu
+from dmaproof.cuda.graphs import executable, launch_graph
+from dmaproof.cuda.memory import on_device
+from dmaproof.cuda.timing import run_to_end
+from dmaproof.cuda.traffic import Traffic, traffic
+from dmaproof.cuda.writes import queue_write
+
+Way = Literal["ce", "sm", "graph-ce", "graph-sm"]
+Bytes = npt.NDArray[np.uint8]
+_GUARD = 256
+"""Bytes on both sides of what is written, that must stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """``nbytes``, ``offset`` bytes behind an address that is aligned to 256 (cuMemAlloc aligns to no less)."""
+
+    nbytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What the owner found of one write, in bytes: by a copy to the host (``wrong``) and by a kernel of its own
+    (``wrong_by_kernel``). ``old``: of the wrong ones those from before the write; ``beside``: changed ones that were
+    not to be written; ``writer_wrong``: what the writer sees through its mapping, where the owner's is wrong."""
+
+    extent: Extent
+    wrong: int
+    wrong_by_kernel: int
+    first_wrong: int | None
+    old: int
+    beside: int
+    writer_wrong: int | None
+
+    @property
+    def landed(self) -> bool:
+        return not (self.wrong or self.wrong_by_kernel or self.beside)
+
+
+@dataclass(frozen=True, slots=True)
+class Landings:
+    """``traffic_wrong_words`` of the copies that went on meanwhile; ``can_access`` as cuDeviceCanAccessPeer has it."""
+
+    landings: tuple[Landing, ...]
+    traffic_wrong_words: int
+    can_access: bool
+
+
+def peer_writes(writer: str, owner: str, way: Way, extents: list[tuple[int, int]], busy: bool) -> Landings:
+    """GPU ``writer`` writes each of ``extents`` (bytes, offset) into memory of GPU ``owner``. ``busy``: while copies
+    of other streams go on between the two, both ways."""
+    writing, owning = device(writer), device(owner)
+    for one in (writing, owning):
+        kernels.load_all(one)
+    found = []
+    with peers(writing, owning), traffic(writing, owning) if busy else nullcontext() as other:
+        for nbytes, offset in extents:
+            found.append(_written(writing, owning, way, Extent(nbytes, offset), other))
+        wrong_words = other.wrong_words() if other is not None else 0
+    return Landings(tuple(found), wrong_words, can_access_peer(writing, owning))
+
+
+def _written(writing: Device, owning: Device, way: Way, extent: Extent, other: Traffic | None) -> Landing:
+    start, of = _GUARD + extent.offset, extent.offset * 5 % 16  # the source is aligned otherwise than the target
+    new = np.random.default_rng([extent.nbytes, extent.offset]).integers(0, 256, extent.nbytes, np.uint8)
+    before = np.full(start + extent.nbytes + _GUARD, 0xA5, np.uint8)
+    before[start : start + extent.nbytes] = ~new  # so that each byte that stays old is seen to be
+    with on_device(writing, of + extent.nbytes) as source, on_device(owning, len(before)) as target:
+        _put(owning, target.address, before)
+        _put(writing, source.address + of, new)
+        if other is not None:
+            other.go_on()
+        _write(writing, owning, way, target.address + start, source.address + of, extent.nbytes)
+        after = _got(owning, target.address, len(before))
+        by_kernel = _seen(owning, target.address + start, extent.nbytes)
+        landing = _judged(extent, before, after, new, by_kernel)
+        if landing.landed:
+            return landing
+        seen = _seen(writing, target.address + start, extent.nbytes)
+        return replace(landing, writer_wrong=int(np.count_nonzero(seen != new)))
+
+
+def _judged(extent: Extent, before: Bytes, after: Bytes, new: Bytes, by_kernel: Bytes) -> Landing:
+    """``before`` and ``after`` with what is beside the extent, the others without."""
+    inside = slice(_GUARD + extent.offset, _GUARD + extent.offset + extent.nbytes)
+    wrong = np.flatnonzero(after[inside] != new)
+    changed = after != before
+    changed[inside] = False
+    return Landing(
+        extent=extent,
+        wrong=len(wrong),
+        wrong_by_kernel=int(np.count_nonzero(by_kernel != new)),
+        first_wrong=int(wrong[0]) if len(wrong) else None,
+        old=int(np.count_nonzero(after[inside] == before[inside])),
+        beside=int(np.count_nonzero(changed)),
+        writer_wrong=None,
+    )
+
+
+def _write(writing: Device, owning: Device, way: Way, target: int, source: int, nbytes: int) -> None:
+    graph, _, engine = way.rpartition("-")
+    queue = queue_write("ce" if engine == "ce" else "sm", writing, owning, target, source, nbytes)
+    if not graph:
+        run_to_end(writing, queue)
+        return
+    with executable(writing, queue) as made:
+        run_to_end(writing, lambda stream: launch_graph(writing, made, stream))
+
+
+def _put(gpu: Device, address: int, content: Bytes) -> None:
+    gpu.use()
+    cu.cuMemcpyHtoD(address, content.ctypes.data, len(content))
+    cu.cuCtxSynchronize()  # from pageable memory the call returns before the data is there
+
+
+def _got(gpu: Device, address: int, nbytes: int) -> Bytes:
+    content = np.empty(nbytes, np.uint8)
+    gpu.use()
+    cu.cuMemcpyDtoH(content.ctypes.data, address, nbytes)
+    return content
+
+
+def _seen(reader: Device, address: int, nbytes: int) -> Bytes:
+    """As a kernel of ``reader`` reads it, through whatever mapping that GPU has."""
+    with on_device(reader, nbytes) as copy:
+        args = (copy.address, address, nbytes)
+        run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_copy_bytes", reader, stream, *args))
+        return _got(reader, copy.address, nbytes)

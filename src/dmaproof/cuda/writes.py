@@ -1,0 +1,32 @@
+"""How one GPU writes into another's memory: by its copy engines, or by a kernel's stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from dmaproof.cuda import kernels
+from dmaproof.cuda.device import Device
+from dmaproof.cuda.driver import cu
+
+Writer = Literal["ce", "sm"]
+_VECTOR_NBYTES = 16
+
+
+def queue_write(
+    engine: Writer, writing: Device, owning: Device, target: int, source: int, nbytes: int
+) -> Callable[[Any], None]:
+    """``queue(stream)`` has ``writing`` copy ``nbytes`` of its own memory at ``source`` to ``target`` in ``owning``'s,
+    which it has mapped. Kernels use stores of 16 bytes where both addresses and the length allow it, else of one."""
+
+    def by_copy_engine(stream: Any) -> None:
+        writing.use()
+        cu.cuMemcpyPeerAsync(target, owning.context, source, writing.context, nbytes, stream)
+
+    def by_kernel(stream: Any) -> None:
+        if any(one % _VECTOR_NBYTES for one in (target, source, nbytes)):
+            kernels.launch_wide("dmaproof_copy_bytes", writing, stream, target, source, nbytes)
+        else:
+            kernels.launch_wide("dmaproof_copy", writing, stream, target, source, nbytes // _VECTOR_NBYTES)
+
+    return by_copy_engine if engine == "ce" else by_kernel
