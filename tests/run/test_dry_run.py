@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.run.conftest import Left, RunSuites
+from tests.run.conftest import LIMIT_S, ROOT, Left, RunSuites
 from tests.support.lab import supplied
 
 NOWHERE = "0000:7f:1f.7"
@@ -85,3 +88,83 @@ def test_of_a_lab_host_it_is_said_what_would_be_bound(
     assert run.folder is None
     assert nothing_left(run) == []
     assert list(scratch.iterdir()) == []
+
+
+GPUS = """
+name = "mine"
+kind = "host"
+node.host.gpu.gpu0.bdf = "17:00.0"
+node.host.gpu.gpu1.bdf = "65:00.0"
+[node.one]
+role = "guest"
+guest = {{ on = "host", may = [{may}] }}
+[node.one.gpu.gpu0]
+bdf = "01:00.0"
+port = "00:10.0"
+[node.one.gpu.gpu1]
+bdf = "02:00.0"
+port = "00:11.0"
+"""
+FUNCTIONS = {"0000:17:00.0": ("nvidia", 8), "0000:65:00.0": ("nvidia", 9), "0000:65:00.1": ("snd_hda_intel", 9)}
+WITH_PCI = 'mount --bind "$0" /sys/bus/pci && exec "$@"'
+
+
+def bus(folder: Path) -> Path:
+    """What /sys/bus/pci is of a machine with FUNCTIONS, as far as binding looks at it."""
+    for driver in ("nvidia", "snd_hda_intel", "vfio-pci"):
+        (folder / "drivers" / driver).mkdir(parents=True)
+    (folder / "drivers_probe").write_text("")
+    for bdf, (driver, group) in FUNCTIONS.items():
+        one, members = folder / "devices" / bdf, folder / f"groups/{group}/devices"
+        one.mkdir(parents=True)
+        members.mkdir(parents=True, exist_ok=True)
+        (one / "class").write_text("0x030200\n")
+        (one / "driver_override").write_text("(null)\n")
+        (one / "driver").symlink_to(f"../../drivers/{driver}")
+        (one / "iommu_group").symlink_to(f"../../groups/{group}")
+        (members / bdf).symlink_to(f"../../../devices/{bdf}")
+    return folder
+
+
+def seen(folder: Path) -> dict[str, str]:
+    """All that is in ``folder``: a file's text, a link's target."""
+    return {
+        str(path): str(path.readlink()) if path.is_symlink() else path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a /sys/bus/pci of the run's own takes root")
+@pytest.mark.parametrize(
+    ("may", "status", "told"),
+    [
+        ("", 1, ["nothing is bound", "refused: 0000:65:00.1 shares IOMMU group 9 and is in use by snd_hda_intel: "]),
+        ('"group"', 0, [f"{bdf}: {driver} -> vfio-pci" for bdf, (driver, _) in FUNCTIONS.items()]),
+    ],
+)
+def test_of_a_host_it_is_said_which_driver_each_function_would_go_from(
+    tmp_path: Path, may: str, status: int, told: list[str]
+) -> None:
+    supplied(python=True)
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=20, check=False).returncode:
+        pytest.skip("this process may not make namespaces (unshare)")
+    (tmp_path / "mine.toml").write_text(GPUS.format(may=may))
+    pci, bindings = bus(tmp_path / "pci"), tmp_path / "bindings"
+    before = seen(pci)
+    suites = [sys.executable, "-m", "pytest", "suites", "--dry-run", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", WITH_PCI, str(pci), *suites, f"--rig={tmp_path / 'mine.toml'}"],
+        cwd=ROOT,
+        env={**os.environ, "DMAPROOF_BINDINGS": str(bindings)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert run.returncode == status, run.stdout + run.stderr
+    for line in told:
+        assert f"\n  {line}" in run.stdout
+    assert "-device vfio-pci,host=0000:65:00.0," in run.stdout
+    assert seen(pci) == before
+    assert not bindings.exists() or not list(bindings.glob("*.jsonl"))
