@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import audit, collection, decode, lab, qualify, worker_call
+from benchmarks import audit, collection, decode, lab, qualify, schedule, worker_call
 from benchmarks.figure import Figure, show
 
 BENCHMARKS = {
     "worker_call": worker_call.run,
     "collection": collection.run,
     "qualify": qualify.run,
+    "schedule": schedule.run,
     "decode": decode.run,
     "audit": audit.run,
     "lab_boot": lab.boot,
