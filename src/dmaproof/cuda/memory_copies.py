@@ -23,10 +23,8 @@ from dmaproof.cuda.timing import Lane, elapsed_ms
 from dmaproof.measurement import Measurement
 from dmaproof.progress import note
 
-_WARM_UPS = 4
+_WARM_UPS, _COPIES = 4, 16
 _OLD = 0x5A5A0002
-_SMALL_NBYTES, _SMALL_FACTOR = 1 << 20, 8
-"""Of small copies more are taken together: events tick by half a microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class Sweep:
 
 
 def host_copies(
-    gpu: str, memory: HostKind, nbytes: int, copies: int = 16, samples: int = 3, seed: int = 17
+    gpu: str, memory: HostKind, nbytes: int, copies: int = _COPIES, samples: int = 3, seed: int = 17
 ) -> HostCopies:
     """GB/s between ``memory`` and the memory of ``gpu``, both ways. Raises Unsupported where there is none of it."""
     one, held = device(gpu), memory not in NOT_HELD
@@ -93,7 +91,7 @@ def host_copies(
 
 
 def peer_copies(
-    user: str, owner: str, memory: DeviceKind, nbytes: int, copies: int = 16, samples: int = 3, seed: int = 19
+    user: str, owner: str, memory: DeviceKind, nbytes: int, copies: int = _COPIES, samples: int = 3, seed: int = 19
 ) -> PeerCopies:
     """GB/s between plain memory of GPU ``user`` and ``memory`` of GPU ``owner``, both ways by the user's engine.
 
@@ -140,10 +138,9 @@ def _sized(
     writing: Device, owning: Device, here: Buffer, there: Buffer, nbytes: int, samples: int, seed: int
 ) -> SizedCopy:
     source, target = Buffer(here.address, nbytes), Buffer(there.address, nbytes)
-    copies = 16 * (_SMALL_FACTOR if nbytes < _SMALL_NBYTES else 1)
     note("stage", text=f"copies of {nbytes} bytes")
     fill(owning, target, _OLD)
-    measured = _measure(writing, _copy(writing, target, source), nbytes, copies, samples)
+    measured = _measure(writing, _copy(writing, target, source), nbytes, _COPIES, samples)
     return SizedCopy(nbytes, measured, verify(owning, target, seed))
 
 
