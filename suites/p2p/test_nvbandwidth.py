@@ -1,17 +1,17 @@
-"""nvbandwidth's test cases, by its names and its method: one test a case, one workload under its own deadline a cell.
+"""nvbandwidth's test cases, by its names and its method: one test a case.
 
 ``pytest -k device_to_device_memcpy_write_ce`` runs one. docs/nvbandwidth.md says what each does, and what differs.
 """
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import pytest
 
 from dmaproof.cuda.cases import CASES, Case, Cell, plan
-from dmaproof.cuda.cells import CellResult, measure_cell
+from dmaproof.cuda.cells import CellResult, measure_cells
 from dmaproof.cuda.placed import Wrong
 from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
 from dmaproof.measurement import Measurement
@@ -29,8 +29,7 @@ from fixtures.worker import Bench
 def test_nvbandwidth(gpus: Gpus, case: Case, worker: Bench, measure: Measure, note_fact: NoteFact) -> None:
     """A case ends with the first cell whose data is wrong: what its figures are worth is then known."""
     short = []
-    for cell in _cells(gpus, case):
-        result = worker.run(measure_cell, cell=cell, seed=_seed(case, cell))
+    for cell, result in _measured(_cells(gpus, case), worker):
         declared = _declared(gpus, case, cell)
         _keep(gpus, case, cell, result, declared, measure)
         for wrong in result.wrong:
@@ -40,6 +39,15 @@ def test_nvbandwidth(gpus: Gpus, case: Case, worker: Bench, measure: Measure, no
             figure = result.measurements[0].median
             short.append(f"{' to '.join(_names(gpus, cell))} {figure:.1f} of {declared:g} {case.unit} declared")
     assert not short, "; ".join(short)
+
+
+def _measured(cells: Sequence[Cell], worker: Bench) -> Iterator[tuple[Cell, CellResult]]:
+    """Fast cells share a call, and its deadline; the note that each leaves tells which of them a hang was in."""
+    done = 0
+    while done < len(cells):
+        results = worker.run(measure_cells, cells=tuple(cells[done:])).results
+        yield from zip(cells[done:], results, strict=False)
+        done += len(results)
 
 
 def _cells(gpus: Gpus, case: Case) -> tuple[Cell, ...]:
@@ -56,11 +64,6 @@ def _cells(gpus: Gpus, case: Case) -> tuple[Cell, ...]:
     if not cells:
         pytest.skip(f"the rig declares no peer access between any two GPUs of {node.name}")
     return cells
-
-
-def _seed(case: Case, cell: Cell) -> int:
-    """One for each cell of all cases: what an earlier one left behind is no proof of this one."""
-    return zlib.crc32(f"{case.name} {cell.row} {cell.column}".encode()) & 0x7FFFFFFF
 
 
 def _names(gpus: Gpus, cell: Cell) -> tuple[str, str]:

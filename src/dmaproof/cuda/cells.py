@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _LOADS = 1_000_000
 _ASKED = 16
 """How many multiprocessors are asked for their latency, evenly spread. nvbandwidth asks all, one after the other."""
 
+_SEED = 0x6E7662
+"""Of the first transfer's words; each has a seed of its own, so that what went to the wrong place is seen."""
 _NAMES = {"read": "read_GBps", "write": "write_GBps"}
 """What only reads or only writes memory has a rate of its own, which is none of copies."""
 
@@ -38,12 +41,30 @@ class CellResult:
     wrong: tuple[Wrong, ...] = ()
 
 
-def measure_cell(cell: Cell, seed: int, copies: int = 16, samples: int = 3) -> CellResult:
-    """All transfers of ``cell`` at once. ``seed`` marks the data: another one for each cell, so that what an earlier
-    cell left in the same memory does not pass for it.
+@dataclass(frozen=True, slots=True)
+class CellResults:
+    """Of the first cells that were asked for, at least one."""
 
-    Raises CudaError, HoldGaveUp, and Unsupported where a GPU lacks what the cell needs.
+    results: tuple[CellResult, ...]
+
+
+def measure_cells(cells: tuple[Cell, ...], for_s: float = 1.0) -> CellResults:
+    """As many of ``cells``, from the first on, as can be begun within ``for_s`` seconds: a call costs as much as a
+    fast cell, and a slow one may need all the time that one workload gets.
+
+    Raises CudaError, HoldGaveUp, and Unsupported where a GPU lacks what a cell needs.
     """
+    end_s = time.monotonic() + for_s
+    results = [_measure(cells[0])]
+    for cell in cells[1:]:
+        if time.monotonic() > end_s:
+            break
+        results.append(_measure(cell))
+    return CellResults(tuple(results))
+
+
+def _measure(cell: Cell, copies: int = 16, samples: int = 3) -> CellResult:
+    """All transfers of ``cell`` at once."""
     note("stage", text=_told(cell))
     if cell.figure == "latency":
         return CellResult((_chase(cell.transfers[0]),))
@@ -54,9 +75,9 @@ def measure_cell(cell: Cell, seed: int, copies: int = 16, samples: int = 3) -> C
         stack.enter_context(mapped(cell.transfers))
         lanes = [stack.enter_context(placed(one)) for one in cell.transfers]
         for number, lane in enumerate(lanes):
-            lane.mark(seed + number)
+            lane.mark(_SEED + number)
         runs = joint_ms([lane.burst() for lane in lanes], _WARM_UPS, copies, samples)
-        return CellResult(_figures(cell, copies, runs), _wrong(cell, lanes, seed))
+        return CellResult(_figures(cell, copies, runs), _wrong(cell, lanes))
 
 
 def _told(cell: Cell) -> str:
@@ -65,10 +86,10 @@ def _told(cell: Cell) -> str:
     return f"{one.work} by {one.engine}, {one.source} to {one.target}{more}"
 
 
-def _wrong(cell: Cell, lanes: Sequence[Placed], seed: int) -> tuple[Wrong, ...]:
+def _wrong(cell: Cell, lanes: Sequence[Placed]) -> tuple[Wrong, ...]:
     """Of the transfers that are measured: the others only load the links."""
     measured = lanes[:1] if cell.figure in ("first", "half") else lanes
-    found = (lane.wrong(seed + number) for number, lane in enumerate(measured))
+    found = (lane.wrong(_SEED + number) for number, lane in enumerate(measured))
     return tuple(one for one in found if one is not None)
 
 

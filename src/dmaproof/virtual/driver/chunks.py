@@ -50,6 +50,12 @@ class Chunk:
             self._array = self._make()
         return self._array
 
+    def look(self) -> Bytes:
+        """The bytes, not kept where they can be made again: whoever compares gigabytes needs each but once."""
+        if self._array is None and self._make is not None:
+            return self._make()
+        return self.bytes()
+
 
 @lru_cache(maxsize=512)
 def filled(unit: bytes, nbytes: int) -> Chunk:

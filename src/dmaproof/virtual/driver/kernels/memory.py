@@ -18,9 +18,9 @@ def _aligned(address: int, nbytes: int) -> None:
         raise DriverError(CuResult.MISALIGNED_ADDRESS)
 
 
-def _blocks(span: Span) -> list[tuple[int, int]]:
-    """(offset, length) of the span, cut where its memory's chunks end."""
-    cuts, at = [], 0
+def _blocks(span: Span, at: int = 0) -> list[tuple[int, int]]:
+    """(offset, length) of the span from ``at`` on, cut where its memory's chunks end."""
+    cuts = []
     while at < span.nbytes:
         length = min(CHUNK - (span.offset + at) % CHUNK, span.nbytes - at)
         cuts.append((at, length))
@@ -36,15 +36,29 @@ def _whole_chunk(span: Span, at: int, length: int) -> int | None:
     return None
 
 
+def _whole_chunks(span: Span) -> slice | None:
+    """The chunks of GPU memory that the span begins with, where it begins with one."""
+    memory, first = span.memory, span.offset // CHUNK
+    if not isinstance(memory, DeviceMemory) or memory.backed or span.offset % CHUNK:
+        return None
+    return slice(first, first + span.nbytes // CHUNK)
+
+
 @counterpart("dmaproof_fill", "pointer", "u64", "u32")
 def fill(launch: Launch, words: int, nwords: int, seed: int) -> None:
     _aligned(words, _WORD)
-    span = launch.operation.span(words, nwords * _WORD, "write") if nwords else None
-    for at, length in _blocks(span) if span else []:
-        assert span is not None  # noqa: S101
+    if not nwords:
+        return
+    span = launch.operation.span(words, nwords * _WORD, "write")
+    many, memory = _whole_chunks(span), span.memory
+    done = 0
+    if many is not None and isinstance(memory, DeviceMemory):
+        memory.chunks[many] = pattern.chunks(many.stop - many.start, CHUNK // _WORD, seed)
+        done = (many.stop - many.start) * CHUNK
+    for at, length in _blocks(span, done):
         number = _whole_chunk(span, at, length)
-        if number is not None and isinstance(span.memory, DeviceMemory):
-            span.memory.chunks[number] = pattern.chunk(at // _WORD, length // _WORD, seed)
+        if number is not None and isinstance(memory, DeviceMemory):
+            memory.chunks[number] = pattern.chunk(at // _WORD, length // _WORD, seed)
         else:
             span.write(at, pattern.words(at // _WORD, length // _WORD, seed).view(np.uint8))
 
@@ -57,7 +71,7 @@ def verify(launch: Launch, words: int, nwords: int, seed: int, result: int) -> N
         return
     span = launch.operation.span(words, nwords * _WORD, "read")
     count, lowest = 0, None
-    for at, length in _blocks(span):
+    for at, length in _blocks(span, _right(span, seed)):
         wrong = _wrong(span, at, length, seed)
         count += len(wrong)
         if lowest is None and len(wrong):
@@ -70,14 +84,25 @@ def verify(launch: Launch, words: int, nwords: int, seed: int, result: int) -> N
         counters.write(0, found.view(np.uint8))
 
 
+def _right(span: Span, seed: int) -> int:
+    """How many bytes from the start are the very chunks that dmaproof_fill put there: all whole ones, or none."""
+    many, memory = _whole_chunks(span), span.memory
+    if many is None or not isinstance(memory, DeviceMemory):
+        return 0
+    count = many.stop - many.start
+    same = memory.chunks[many] == list(pattern.chunks(count, CHUNK // _WORD, seed))  # objects: Chunk has no __eq__
+    return count * CHUNK if same else 0
+
+
 def _wrong(span: Span, at: int, length: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """The indices in the block, from its start, of words that differ from the pattern."""
     number = _whole_chunk(span, at, length)
+    right = pattern.chunk(at // _WORD, length // _WORD, seed)
     if number is not None and isinstance(span.memory, DeviceMemory):
-        right = pattern.chunk(at // _WORD, length // _WORD, seed)
-        if span.memory.chunks[number].content == right.content:
+        chunk = span.memory.chunks[number]
+        if chunk.content == right.content:
             return np.empty(0, np.intp)
-        return np.flatnonzero(span.memory.chunks[number].bytes().view(np.uint32) != right.bytes().view(np.uint32))
+        return np.flatnonzero(chunk.look().view(np.uint32) != right.look().view(np.uint32))
     seen = np.ascontiguousarray(span.read(at, length)).view(np.uint32)
     return np.flatnonzero(seen != pattern.words(at // _WORD, length // _WORD, seed))
 

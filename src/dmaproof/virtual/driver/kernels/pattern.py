@@ -14,10 +14,14 @@ Words = npt.NDArray[np.uint32]
 
 def words(first: int, nwords: int, seed: int) -> Words:
     """pattern(i, seed) for ``nwords`` indices from ``first`` on."""
-    index = np.arange(first, first + nwords, dtype=np.uint64)
-    x: Words = index.astype(np.uint32)
-    x *= np.uint32(2654435761)
-    x += (index >> np.uint64(32)).astype(np.uint32)
+    if first + nwords <= 1 << 32:
+        x: Words = np.arange(first, first + nwords, dtype=np.uint32)
+        x *= np.uint32(2654435761)
+    else:
+        index = np.arange(first, first + nwords, dtype=np.uint64)
+        x = index.astype(np.uint32)
+        x *= np.uint32(2654435761)
+        x += (index >> np.uint64(32)).astype(np.uint32)
     x += np.uint32(seed & 0xFFFFFFFF)
     x ^= x >> np.uint32(16)
     x *= np.uint32(0x85EBCA6B)
@@ -29,3 +33,9 @@ def words(first: int, nwords: int, seed: int) -> Words:
 def chunk(first: int, nwords: int, seed: int) -> Chunk:
     """Those words as a chunk, whose ``content`` says which they are: equal ones are then seen without looking."""
     return Chunk(make=lambda: words(first, nwords, seed).view(np.uint8), content=("pattern", first, nwords, seed))
+
+
+@lru_cache(maxsize=32)
+def chunks(count: int, nwords: int, seed: int) -> tuple[Chunk, ...]:
+    """The first ``count`` chunks of ``nwords`` each."""
+    return tuple(chunk.__wrapped__(number * nwords, nwords, seed) for number in range(count))
