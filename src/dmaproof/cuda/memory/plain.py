@@ -47,7 +47,7 @@ def near(bdf: str) -> Iterator[None]:
     Rates of pinned memory on the other socket are that socket's, and vary from run to run.
     """
     allowed = os.sched_getaffinity(0)
-    local = _local_cpus(bdf) & allowed
+    local = local_cpus(bdf) & allowed
     os.sched_setaffinity(0, local or allowed)
     try:
         yield
@@ -55,7 +55,7 @@ def near(bdf: str) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _local_cpus(bdf: str) -> set[int]:
+def local_cpus(bdf: str) -> set[int]:
     """``/sys/bus/pci/devices/<bdf>/local_cpulist`` (``0-3,8``); none where it is not told."""
     try:
         text = Path("/sys/bus/pci/devices", bdf, "local_cpulist").read_text().strip()

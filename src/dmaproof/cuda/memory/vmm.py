@@ -33,9 +33,9 @@ def on_device_by_handle(owner: Device, users: Sequence[Device], nbytes: int) -> 
     if not supports(owner, "VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED"):
         raise Unsupported(f"{owner.bdf}: CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED is 0")
     kind = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-    prop = _prop(kind, int(owner.handle))
+    prop = wish(kind, int(owner.handle))
     prop.requestedHandleTypes = cu.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
-    rights = [_right(kind, int(one.handle)) for one in (owner, *users)]
+    rights = [right_of(kind, int(one.handle)) for one in (owner, *users)]
     with _mapped(prop, rights, nbytes) as address:
         note("allocation", va=address, nbytes=nbytes, memory=f"device {owner.bdf} (vmm)")
         yield Buffer(address, nbytes)
@@ -51,8 +51,8 @@ def on_numa_node(device: Device, nbytes: int) -> Iterator[Buffer]:
         raise Unsupported(f"{device.bdf}: CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID is {number}: it is near no node")
     kinds = cu.CUmemLocationType
     host = kinds.CU_MEM_LOCATION_TYPE_HOST_NUMA
-    rights = [_right(kinds.CU_MEM_LOCATION_TYPE_DEVICE, int(device.handle)), _right(host, number)]
-    with _mapped(_prop(host, number), rights, nbytes) as address:
+    rights = [right_of(kinds.CU_MEM_LOCATION_TYPE_DEVICE, int(device.handle)), right_of(host, number)]
+    with _mapped(wish(host, number), rights, nbytes) as address:
         yield Buffer(address, nbytes, view(address, nbytes))
 
 
@@ -64,28 +64,37 @@ def _mapped(prop: Any, rights: Sequence[Any], nbytes: int) -> Iterator[int]:
     size = -(-nbytes // granularity) * granularity
     handle = cu.cuMemCreate(size, prop, 0)
     try:
-        address = int(cu.cuMemAddressReserve(size, 0, 0, 0))
-        try:
-            cu.cuMemMap(address, size, 0, handle, 0)
-            try:
-                cu.cuMemSetAccess(address, size, list(rights), len(rights))
-                yield address
-            finally:
-                cu.cuMemUnmap(address, size)
-        finally:
-            cu.cuMemAddressFree(address, size)
+        with mapped(handle, rights, size) as address:
+            yield address
     finally:
         cu.cuMemRelease(handle)
 
 
-def _prop(kind: Any, number: int) -> Any:
+@contextmanager
+def mapped(handle: Any, rights: Sequence[Any], size: int) -> Iterator[int]:
+    """The address of the memory behind ``handle``, ``size`` bytes (a multiple of its granularity), with ``rights``."""
+    address = int(cu.cuMemAddressReserve(size, 0, 0, 0))
+    try:
+        cu.cuMemMap(address, size, 0, handle, 0)
+        try:
+            cu.cuMemSetAccess(address, size, list(rights), len(rights))
+            yield address
+        finally:
+            cu.cuMemUnmap(address, size)
+    finally:
+        cu.cuMemAddressFree(address, size)
+
+
+def wish(kind: Any, number: int) -> Any:
+    """A wish for memory at a place (CUmemAllocationProp)."""
     prop = cu.CUmemAllocationProp()
     prop.type = cu.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
     prop.location.type, prop.location.id = kind, number
     return prop
 
 
-def _right(kind: Any, number: int) -> Any:
+def right_of(kind: Any, number: int) -> Any:
+    """The right of a place to read and write (CUmemAccessDesc)."""
     right = cu.CUmemAccessDesc()
     right.location.type, right.location.id = kind, number
     right.flags = cu.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
