@@ -15,6 +15,7 @@ pytest_plugins = [
     "fixtures.worker",
     "fixtures.judged",
     "fixtures.measure",
+    "fixtures.pageable",
     "fixtures.stage2",
     "fixtures.verdict",
     "fixtures.finish",

@@ -9,7 +9,7 @@ from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.system import Kind
 from dmaproof.errors import WorkloadFailed
 from fixtures.evidence import Expectations
-from fixtures.pageable import require_pageable
+from fixtures.pageable import RequireMemory
 from fixtures.pairs import End
 from fixtures.worker import Bench
 
@@ -43,10 +43,12 @@ def test_atomics_on_shared_memory(gpu: End, worker: Bench, evidence: Expectation
 @pytest.mark.catches("livelock_silent")
 @pytest.mark.requires(gpus=1)
 @pytest.mark.parametrize("kind", ["stack", "mmap", "memfd", "file", "file-private", "hugetlb", "hugetlb-shared"])
-def test_atomics_on_every_mapping(typical_gpu: End, kind: Kind, worker: Bench, evidence: Expectations) -> None:
+def test_atomics_on_every_mapping(
+    typical_gpu: End, kind: Kind, worker: Bench, require_memory: RequireMemory, evidence: Expectations
+) -> None:
     """Under HMM only pages that are the process's own and of no file can be the GPU's alone: also a private mapping's,
     once it has been written; never huge pages of the pool (mm/rmap.c, make_device_exclusive)."""
-    require_pageable(typical_gpu.node, kind)
+    require_memory(kind)
     work = {"gpu": typical_gpu.gpu.bdf, "memory": kind, "rounds": ROUNDS}
     if typical_gpu.node.addressing == "ats" or kind not in NEVER_EXCLUSIVE:
         _assert_exact(worker.run(both_add, **work), kind)

@@ -8,7 +8,7 @@ from dmaproof.cuda.integrity import probe
 from dmaproof.cuda.unified.contain import Nowhere, outlive_killed_neighbour, stray_write, trap
 from dmaproof.errors import WorkloadFailed
 from fixtures.evidence import Expectations, NoteEvidence
-from fixtures.pageable import require_pageable
+from fixtures.pageable import RequireMemory
 from fixtures.pairs import End
 from fixtures.worker import Bench
 
@@ -17,9 +17,11 @@ MMU_FAULT, RESET_CHANNEL, PREEMPTIVE_REMOVAL = 31, 43, 45
 
 @pytest.mark.requires(gpus=1)
 @pytest.mark.parametrize("where", ["no-access", "null", "read-only"])
-def test_stray_write_is_contained(typical_gpu: End, where: Nowhere, worker: Bench, evidence: Expectations) -> None:
+def test_stray_write_is_contained(
+    typical_gpu: End, where: Nowhere, worker: Bench, require_memory: RequireMemory, evidence: Expectations
+) -> None:
     if where == "read-only":
-        require_pageable(typical_gpu.node, "read-only")
+        require_memory("read-only")
     evidence.expect(xid=MMU_FAULT)
     with pytest.raises(WorkloadFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
         worker.run(stray_write, gpu=typical_gpu.gpu.bdf, where=where)

@@ -10,7 +10,7 @@ from dmaproof.cuda.unified.mappings import FATAL, Change, Seen, When, change
 from dmaproof.cuda.unified.one_page import fork_with_managed
 from dmaproof.errors import WorkloadFailed
 from fixtures.evidence import Expectations
-from fixtures.pageable import require_pageable
+from fixtures.pageable import RequireMemory
 from fixtures.pairs import End
 from fixtures.worker import Bench
 
@@ -25,8 +25,10 @@ SIGSEGV, SIGBUS = 11, 7
 @pytest.mark.requires(gpus=1)
 @pytest.mark.parametrize("when", ["while", "between"])
 @pytest.mark.parametrize("what", AFTER)
-def test_mapping_changes_under_reads(typical_gpu: End, what: Change, when: When, worker: Bench) -> None:
-    require_pageable(typical_gpu.node, "mmap")
+def test_mapping_changes_under_reads(
+    typical_gpu: End, what: Change, when: When, worker: Bench, require_memory: RequireMemory
+) -> None:
+    require_memory("mmap")
     seen = worker.run(change, gpu=typical_gpu.gpu.bdf, what=what, when=when, nbytes=NBYTES)
     assert seen.before == "old", f"before anything changed the GPU read {seen.before} words"
     assert seen.after in AFTER[what], (
@@ -42,10 +44,10 @@ def test_mapping_changes_under_reads(typical_gpu: End, what: Change, when: When,
 @pytest.mark.parametrize("when", ["while", "between"])
 @pytest.mark.parametrize("what", FATAL)
 def test_reads_end_with_their_mapping(
-    typical_gpu: End, what: Change, when: When, worker: Bench, evidence: Expectations
+    typical_gpu: End, what: Change, when: When, worker: Bench, require_memory: RequireMemory, evidence: Expectations
 ) -> None:
     """What is gone is an error at once, told by Xid 31: no hang, and no more words of memory that is another's now."""
-    require_pageable(typical_gpu.node, "mmap")
+    require_memory("mmap")
     evidence.expect(xid=31)
     with pytest.raises(WorkloadFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
         _must_not_go_on(worker.run(change, gpu=typical_gpu.gpu.bdf, what=what, when=when, nbytes=NBYTES), what)

@@ -7,7 +7,7 @@ import pytest
 from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.prefetch import Stop, Tour, tour
 from fixtures.evidence import NoteEvidence
-from fixtures.pageable import check_on_gpu, check_on_host, require_pageable
+from fixtures.pageable import RequireMemory, check_on_gpu, check_on_host
 from fixtures.pairs import End, Pair
 from fixtures.worker import Bench
 
@@ -23,10 +23,15 @@ SIZES = {
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("memory", ["managed", "malloc"])
 def test_prefetch_of_odd_sizes(
-    typical_gpu: End, memory: SharedKind, size: str, worker: Bench, note_evidence: NoteEvidence
+    typical_gpu: End,
+    memory: SharedKind,
+    size: str,
+    worker: Bench,
+    require_memory: RequireMemory,
+    note_evidence: NoteEvidence,
 ) -> None:
     """There and back by way of a NUMA node of the host; what lies beside the range stays as it is."""
-    require_pageable(typical_gpu.node, memory)
+    require_memory(memory)
     bdf = typical_gpu.gpu.bdf
     places = [bdf, "numa", bdf, "host"]
     seen = worker.run(tour, gpu=bdf, memory=memory, nbytes=SIZES[size], places=places)
@@ -35,9 +40,11 @@ def test_prefetch_of_odd_sizes(
 
 @pytest.mark.requires(gpus=2)
 @pytest.mark.parametrize("memory", ["managed", "malloc"])
-def test_prefetch_to_a_peer(typical: Pair, memory: SharedKind, worker: Bench, note_evidence: NoteEvidence) -> None:
+def test_prefetch_to_a_peer(
+    typical: Pair, memory: SharedKind, worker: Bench, require_memory: RequireMemory, note_evidence: NoteEvidence
+) -> None:
     """From GPU to GPU, and from the peer to the host: peer access need not be enabled, or even be possible."""
-    require_pageable(typical.node, memory)
+    require_memory(memory)
     source, target = typical.source.bdf, typical.target.bdf
     places = [source, target, source, target, "host"]
     seen = worker.run(tour, gpu=source, memory=memory, nbytes=HUGE + PAGE, places=places)

@@ -8,7 +8,7 @@ from dmaproof.virtual.machine import bus, trouble
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import BOTTOM_HALF, KTHREADD, Blocked
 from dmaproof.virtual.machine.trouble import Work
-from dmaproof.virtual.machine.uvm import Replay, pages_of, thread_comm, thread_pid
+from dmaproof.virtual.machine.uvm import Replay, blocks_of, pages_of, thread_comm, thread_pid
 from dmaproof.virtual.wire import HOST, FaultOutcome, PageFault
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def serve(machine: Machine, client: int, request: PageFault, now_s: float) -> Fa
     if request.access != "prefetch":  # a prefetch is a call to the driver: nothing faulted
         if not _served(machine, gpu, now_s):
             return FaultOutcome(effect="unserved")
-        gpu.faults.took(request.access)
+        gpu.faults.took(request.access, blocks_of(request.va, request.nbytes))
         if gpu.faults.contested or not _reachable(machine, request):
             gpu.faults.replaying.append(Replay(client, request, now_s, undone=gpu.faults.contested))
             return FaultOutcome(effect="replaying")
-    _count_pages(gpu, request)
+        if request.toward != HOST:  # else the pages are mapped where they are; nor does a prefetch count here
+            gpu.faults.pages_in += pages_of(request.nbytes)
     return FaultOutcome(effect="served", duration_ns=way.latency_ns + request.nbytes / way.bandwidth_GBps)
 
 
@@ -72,10 +73,3 @@ def _reachable(machine: Machine, request: PageFault) -> bool:
         return True
     memory = machine.memory if request.toward == HOST else machine.gpus[request.toward].coherent
     return memory is not None and machine.iommu.answers_ats(memory.start)
-
-
-def _count_pages(gpu: GpuModel, request: PageFault) -> None:
-    if request.toward == HOST:
-        gpu.faults.pages_out += pages_of(request.nbytes)
-    else:
-        gpu.faults.pages_in += pages_of(request.nbytes)

@@ -9,6 +9,7 @@ from dmaproof.virtual.wire import PageFault
 
 Access = Literal["read", "write", "atomic", "prefetch"]
 PAGE_NBYTES = 0x1000
+_BLOCK_NBYTES = 2 << 20  # UVM_VA_BLOCK_SIZE
 _FIRST_PID = 900
 REPLAY_PERIOD_S = 0.002
 """How often a fault that is served in vain comes back: fetch, service, replay, and the access faults again."""
@@ -57,7 +58,8 @@ class BottomHalf:
 
 @dataclass(slots=True)
 class FaultBuffer:
-    """The counters of ``fault_stats`` (kernel-open/nvidia-uvm/uvm_gpu.c) and the faults that never end.
+    """The counters of ``fault_stats`` (kernel-open/nvidia-uvm/uvm_gpu.c) and the faults that never end. Pages are those
+    that came and went for faults: not by prefetching (update_stats_migration_cb).
 
     ``contested``: another processor touches every page as soon as it has come to this GPU, and so takes it back.
     """
@@ -108,6 +110,12 @@ def thread_pid(minor: int) -> int:
 
 def pages_of(nbytes: int) -> int:
     return -(-nbytes // PAGE_NBYTES)
+
+
+def blocks_of(va: int, nbytes: int) -> int:
+    """How many faults a GPU takes at the least where it touches a range: UVM serves them block by block, and brings all
+    of a block that is touched through and through (uvm_va_block_t; uvm_perf_prefetch.c)."""
+    return (va + max(nbytes, 1) - 1) // _BLOCK_NBYTES - va // _BLOCK_NBYTES + 1
 
 
 def fault_stats(buffer: FaultBuffer) -> str:
