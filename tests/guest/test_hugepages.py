@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,9 @@ from dmaproof.guest.memory import Pages
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.remote import RemoteWorker, hang_up
 from dmaproof.rig import load
-from dmaproof.vfio.bind import kept_journal
+from dmaproof.vfio.bind import kept_journal, raised
+from dmaproof.vfio.journal import alone
+from tests.support.harness import eventually
 from tests.support.lab import supplied
 
 MIB = 1 << 20
@@ -53,6 +58,44 @@ def test_as_many_more_are_asked_for_as_are_not_free_and_promised_to_nobody(tmp_p
             hugepages.reserve(ours, Pages(2 * MIB, 11, None), tmp_path)
         assert (folder / "nr_hugepages").read_text() == "21\n"
     assert (folder / "nr_hugepages").read_text() == "20\n"
+
+
+def test_what_another_run_has_raised_is_its_own_before_its_qemu_has_taken_it(tmp_path: Path) -> None:
+    folder, journals = tree(tmp_path, nr_hugepages=20, free_hugepages=12, resv_hugepages=2), tmp_path / "journal"
+    number = folder / "nr_hugepages"
+    with kept_journal(journals) as ours:
+        with kept_journal(journals) as theirs:
+            raised(theirs, number, 30)
+            (folder / "free_hugepages").write_text("22\n")
+            assert hugepages.raised_to(Pages(2 * MIB, 10, None), tmp_path, journals) is None, "there were 10 before"
+            assert hugepages.raised_to(Pages(2 * MIB, 15, None), tmp_path, journals) == (number, 35)
+            hugepages.reserve(ours, Pages(2 * MIB, 15, None), tmp_path)
+            assert number.read_text() == "35\n"
+        assert number.read_text() == "25\n", "the other run has ended: ours stay"
+    assert number.read_text() == "20\n"
+
+
+def test_two_do_not_look_at_once(tmp_path: Path) -> None:
+    folder, journals = tree(tmp_path, nr_hugepages=0, free_hugepages=0, resv_hugepages=0), tmp_path / "journal"
+    refused = Future[None]()
+
+    def reserve() -> None:
+        with kept_journal(journals) as ours:
+            try:
+                hugepages.reserve(ours, Pages(2 * MIB, 5, None), tmp_path)
+            except DmaproofError as error:  # a file does not make pages
+                refused.set_exception(error)
+
+    with alone(journals):
+        other = threading.Thread(target=reserve)
+        other.start()
+        assert eventually(lambda: list(journals.glob("*.jsonl")) != [])
+        time.sleep(0.1)
+        assert (folder / "nr_hugepages").read_text() == "0\n"
+    with pytest.raises(DmaproofError, match="the kernel has 0 free"):
+        refused.result(20)
+    other.join(20)
+    assert (folder / "nr_hugepages").read_text() == "0\n"
 
 
 def test_a_size_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:

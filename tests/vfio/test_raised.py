@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_killed_process_is_followed_by_a_start_that_lowers_it(folder: Path, nu
         assert line(process) == "512"
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    assert replay(folder) == (Raised(str(number), 3, 512),)
+    assert replay(folder) == (Raised(str(number), 3, 509),)
     assert number.read_text() == "3\n"
 
 
@@ -69,3 +70,32 @@ def test_only_what_lies_on_the_way_is_put_back(folder: Path, number: Path, found
         raised(ours, number, 512)
         number.write_text(found)
     assert number.read_text() == left
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_of_several_the_last_to_end_leaves_what_the_first_found(
+    folder: Path, number: Path, order: tuple[int, ...]
+) -> None:
+    runs, by = [ExitStack() for _ in order], [100, 20, 7]
+    for run, more in zip(runs, by, strict=True):
+        ours = run.enter_context(kept_journal(folder))
+        raised(ours, number, int(number.read_text()) + more)
+    left = 3 + sum(by)
+    assert number.read_text() == f"{left}\n"
+    for one in order:
+        runs[one].close()
+        left -= by[one]
+        assert number.read_text() == f"{left}\n", "what the others have raised it by is theirs"
+    assert list(folder.glob("*.jsonl")) == []
+
+
+def test_of_a_killed_one_only_its_own_is_taken_back(folder: Path, number: Path) -> None:
+    with program(KILLED.format(folder=str(folder), file=str(number))) as process:
+        assert line(process) == "512"
+        with kept_journal(folder) as ours:
+            raised(ours, number, 600)
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            assert replay(folder) == (Raised(str(number), 3, 509),)
+            assert number.read_text() == "91\n", "3, and the 88 of the one that lives"
+    assert number.read_text() == "3\n"

@@ -9,17 +9,25 @@ from pathlib import Path
 
 from dmaproof.errors import DmaproofError
 from dmaproof.guest.memory import Pages
+from dmaproof.vfio import journal
 from dmaproof.vfio.bind import raised
-from dmaproof.vfio.journal import Journal
+from dmaproof.vfio.journal import FOLDER, Journal
 
 SYS = Path("/sys")
 
 
-def raised_to(pages: Pages, root: Path = SYS) -> tuple[Path, int] | None:
-    """The file with the number of pages, and what it has to be so that ``pages`` are free; nothing where they are."""
-    folder = _folder(pages, root)
-    lacking = pages.count - _free(folder)
-    return (folder / "nr_hugepages", _number(folder, "nr_hugepages") + lacking) if lacking > 0 else None
+def raised_to(
+    pages: Pages, root: Path = SYS, journals: Path = FOLDER, ours: Path | None = None
+) -> tuple[Path, int] | None:
+    """The file with the number of pages, and what it has to be so that ``pages`` are free; nothing where they are.
+
+    Those that a run has raised which still runs (its journal is in ``journals``, and not ``ours``) are its own, also
+    while its QEMU has not taken them yet.
+    """
+    file = _folder(pages, root) / "nr_hugepages"
+    theirs = sum(one.by for one in journal.raised_by_others(file, journals, ours))
+    lacking = pages.count - max(0, _free(file.parent) - theirs)
+    return (file, _number(file.parent, file.name) + lacking) if lacking > 0 else None
 
 
 def reserve(ours: Journal, pages: Pages, root: Path = SYS) -> None:
@@ -27,9 +35,10 @@ def reserve(ours: Journal, pages: Pages, root: Path = SYS) -> None:
 
     Raises DmaproofError saying how many there are, and the way out.
     """
-    if (change := raised_to(pages, root)) is None:
-        return
-    raised(ours, *change)
+    with journal.alone(ours.folder):  # two that look at once must not both find the same pages free
+        if (change := raised_to(pages, root, ours.folder, ours.path)) is None:
+            return
+        raised(ours, *change)
     if (free := _free(change[0].parent)) < pages.count:
         where = "" if pages.numa_node is None else f" on NUMA node {pages.numa_node}"
         raise DmaproofError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,11 +63,15 @@ def kept_journal(folder: Path = FOLDER) -> Iterator[Journal]:
     try:
         yield ours
     finally:
-        failed = restore.put_all_back(tuple(ours.entries))
-        for entry in tuple(ours.entries):
-            if entry not in failed:
-                ours.forget(entry)
-        ours.close()
+        shared = tuple(entry for entry in ours.entries if isinstance(entry, Raised))
+        failed = restore.put_all_back(tuple(entry for entry in ours.entries if entry not in shared))
+        with journal.alone(folder) if shared else nullcontext():  # until nobody finds in it what is not so any more
+            with journal.found(folder) as kept:
+                failed |= restore.put_all_back(shared, journal.raised(kept, ours.path))
+            for entry in tuple(ours.entries):
+                if entry not in failed:
+                    ours.forget(entry)
+            ours.close()
         if failed:
             raise DmaproofError(f"could not put back: {'; '.join(failed.values())}")
 
@@ -80,11 +84,12 @@ def changed(ours: Journal, path: Path, value: str) -> None:
 
 def raised(ours: Journal, path: Path, value: int) -> int:
     """Have the number in the file ``path`` at least ``value``, until the journal's entries are put back; what it is
-    then, which may be less."""
-    was = int(path.read_text(encoding="ascii"))
-    if was >= value:
-        return was
-    ours.write(Raised(str(path), was, value))
+    then, which may be less. For who is alone in the journal's folder: others may have it raised too."""
+    now = int(path.read_text(encoding="ascii"))
+    if now >= value:
+        return now
+    others = journal.raised_by_others(path, ours.folder, ours.path)
+    ours.write(Raised(str(path), min([now, *(one.was for one in others)]), value - now))
     write(path, f"{value}\n")
     return int(path.read_text(encoding="ascii"))
 

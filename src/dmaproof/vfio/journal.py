@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,12 +45,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A file whose number was ``was`` and was asked to become ``asked``: a kernel that has not as much goes part of the
-    way, and so does one whose writer is killed meanwhile."""
+    """A file whose number is asked to be ``by`` more than it was: a kernel that has not as much goes part of the way,
+    and so does one whose writer is killed meanwhile. ``was`` is what it was before the first raised it of the runs that
+    have it raised now: they end in whatever order, and the last one leaves that."""
 
     path: str
     was: int
-    asked: int
+    by: int
 
 
 Entry = Binding | Setting | Raised
@@ -66,9 +67,10 @@ class Journal:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self.entries: list[Entry] = []
+        self.folder = folder
         _make(folder)
         try:
-            self._path, self._fd = _create(folder)
+            self.path, self._fd = _create(folder)
             self._append({"boot": _boot(), "pid": os.getpid()})
             _sync(folder)
         except OSError as error:
@@ -86,7 +88,7 @@ class Journal:
     def close(self) -> None:
         """Everything put back leaves no file; what could not be stays in it for the next start."""
         if not self.entries:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         os.close(self._fd)
 
     def _append(self, line: dict[str, object]) -> None:
@@ -176,6 +178,18 @@ def found(folder: Path = FOLDER) -> Iterator[tuple[Kept, ...]]:
             alive = not _try_lock(fd)
             kept.append(Kept(path, alive, parse(path.read_text("utf-8", "replace") if path.exists() else "", boot)))
         yield tuple(kept)
+
+
+def raised(kept: Iterable[Kept], but: Path | None = None) -> tuple[Raised, ...]:
+    """What those of ``kept`` have raised who live; the one whose journal is ``but`` left out."""
+    living = [one for one in kept if one.alive and one.path != but]
+    return tuple(entry for one in living for entry in one.entries if isinstance(entry, Raised))
+
+
+def raised_by_others(path: Path, folder: Path, ours: Path | None = None) -> tuple[Raised, ...]:
+    """What living processes have raised the number in file ``path`` by, but for the one whose journal is ``ours``."""
+    with found(folder) as kept:
+        return tuple(one for one in raised(kept, ours) if one.path == str(path))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Only what is still as this project left it is touched: whoever has changed it si
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from dmaproof.errors import DmaproofError
@@ -15,20 +16,21 @@ from dmaproof.vfio.sysfs import PCI, driver_of, override_of, wait_until_closed, 
 _PATIENCE_S = 10.0
 
 
-def put_back(entry: Entry) -> None:
-    """Undo one change; done already, it does nothing. Raises DmaproofError where the kernel refuses or waits."""
+def put_back(entry: Entry, others: Iterable[Raised] = ()) -> None:
+    """Undo one change; done already, it does nothing. Of a number, what ``others`` have raised it by stays. Raises
+    DmaproofError where the kernel refuses or waits."""
     if isinstance(entry, Binding):
         _unbind(entry)
     elif isinstance(entry, Raised):
-        _lower(entry)
+        _lower(entry, sum(one.by for one in others if one.path == entry.path))
     elif Path(entry.path).exists() and Path(entry.path).read_text(encoding="utf-8").strip() == entry.ours:
         write(Path(entry.path), entry.was)
 
 
-def _lower(entry: Raised) -> None:
-    path = Path(entry.path)
-    if path.exists() and entry.was < int(path.read_text(encoding="ascii")) <= entry.asked:
-        write(path, f"{entry.was}\n")
+def _lower(entry: Raised, theirs: int) -> None:
+    path, left = Path(entry.path), entry.was + theirs
+    if path.exists() and left < int(path.read_text(encoding="ascii")) <= left + entry.by:
+        write(path, f"{left}\n")
 
 
 def _unbind(entry: Binding) -> None:
@@ -45,12 +47,13 @@ def _unbind(entry: Binding) -> None:
         write(PCI / "drivers" / entry.driver / "bind", entry.bdf)
 
 
-def put_all_back(entries: tuple[Entry, ...]) -> dict[Entry, str]:
-    """The last change first. What could not be undone, and why; one that fails does not keep the others from it."""
+def put_all_back(entries: tuple[Entry, ...], others: tuple[Raised, ...] = ()) -> dict[Entry, str]:
+    """The last change first. What could not be undone, and why; one that fails does not keep the others from it.
+    ``others`` is what living processes have raised."""
     failed: dict[Entry, str] = {}
     for entry in reversed(entries):
         try:
-            put_back(entry)
+            put_back(entry, others)
         except (DmaproofError, OSError) as error:
             failed[entry] = f"{entry}: {error}"
     return failed
@@ -71,7 +74,7 @@ def replay_alone(folder: Path) -> tuple[Entry, ...]:
         dead = [one for one in kept if not one.alive]
         failed: dict[Entry, str] = {}
         for one in dead:
-            failures = put_all_back(one.entries)
+            failures = put_all_back(one.entries, journal.raised(kept))
             if not failures:
                 one.path.unlink(missing_ok=True)
             failed |= failures
