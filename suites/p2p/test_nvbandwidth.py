@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from dmaproof.cuda.cases import CASES, Case, Cell, plan
+from dmaproof.cuda.cases import ALL, CASES, Case, Cell, plan
 from dmaproof.cuda.cells import CellResult, measure_cells
 from dmaproof.cuda.placed import Wrong
 from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
@@ -69,7 +69,7 @@ def _cells(gpus: Gpus, case: Case) -> tuple[Cell, ...]:
 def _names(gpus: Gpus, cell: Cell) -> tuple[str, str]:
     """The figure's ends as the rig names them."""
     source, target = (
-        HOST if end is None else end if end == "all" else gpus.endpoints[end].name for end in (cell.source, cell.target)
+        HOST if end is None else end if end == ALL else gpus.endpoints[end].name for end in (cell.source, cell.target)
     )
     return source, target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,11 @@ def test_what_is_no_record_gets_one_line_and_no_report(content: bytes, tmp_path:
 
 def test_a_folder_without_a_record(tmp_path: Path) -> None:
     assert "No such file or directory" in dmaproof("report", tmp_path).complaint
+
+
+def test_the_cases_of_nvbandwidth_on_request(tmp_path: Path) -> None:
+    folder = record(tmp_path / "run")
+    assert dmaproof("report", folder, "--nvbandwidth-json", tmp_path / "out.json").status == 0
+    told = json.loads((tmp_path / "out.json").read_text())["nvbandwidth"]
+    assert told["testcases"] == []
+    assert "there is no folder" in dmaproof("report", folder, "--nvbandwidth-json", tmp_path / "no/out.json").complaint

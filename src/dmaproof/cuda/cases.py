@@ -19,6 +19,8 @@ Figure = Literal["first", "total", "each", "half", "latency"]
 both, and their sum. ``half``: of one direction of a kernel that moves half its bytes each way."""
 Reaches = Callable[[str, str], bool]
 """``reaches(accessor, owner)``: whether the one GPU can map the other's memory."""
+ALL: Literal["all"] = "all"
+"""In place of an end's name: all peers of the other end."""
 BUFFER_NBYTES, CHAIN_NBYTES = 512 << 20, 2 << 20
 _INTERFERENCE = 2
 """Copies that only load the links are this many times as large: they must outlast the one that is measured."""
@@ -57,7 +59,7 @@ class Case:
 class Cell:
     """One cell of a case's matrix, by GPU numbers (``row`` 0 where there is one row). ``transfers`` run at once.
 
-    ``source`` and ``target`` are the GPU numbers of the figure's ends, None for the host, ``"all"`` for every peer.
+    ``source`` and ``target`` are the GPU numbers of the figure's ends, None for the host, ALL for every peer.
     """
 
     row: int
@@ -132,6 +134,15 @@ def plan(case: Case, gpus: Sequence[str], reaches: Reaches, nbytes: int = BUFFER
     return tuple(cells(case, gpus, mapped, nbytes))
 
 
+def cell_of(case: Case, source: str, target: str) -> tuple[str | None, str]:
+    """Row and column, by the names of their GPUs, of the cell whose figure goes from ``source`` to ``target``; the row
+    is None where there is one row. The ends are names of GPUs, HOST, or ALL."""
+    if not case.square:
+        return None, target if source in (HOST, ALL) else source
+    backwards = case.kind == "pairs" and (case.both_ways or case.initiator == "target")
+    return (target, source) if backwards else (source, target)
+
+
 def _both(reaches: Reaches) -> Reaches:
     """Peer access is switched on in both contexts (DeviceBuffer::enablePeerAcess)."""
     return lambda one, other: reaches(one, other) and reaches(other, one)
@@ -194,7 +205,7 @@ def _one_cells(case: Case, gpus: Sequence[str], mapped: Reaches, nbytes: int) ->
         ends = [(peer, one) if inbound else (one, peer) for peer in peers]
         transfers = tuple(Transfer(*pair, case.engine, nbytes, initiator=case.initiator) for pair in ends)
         if transfers:
-            yield Cell(0, column, transfers, "total", *(("all", column) if inbound else (column, "all")))
+            yield Cell(0, column, transfers, "total", *((ALL, column) if inbound else (column, ALL)))
 
 
 def _local_cells(case: Case, gpus: Sequence[str], _mapped: Reaches, nbytes: int) -> Iterator[Cell]:
