@@ -98,15 +98,24 @@ PYTHON = "/usr/bin/python3"
 OOM = "open('/proc/sys/vm/panic_on_oom', 'w').write('2'); kept = [b'x' * (1 << 20) for _ in range(9999)]"
 
 
+AGENT = """
+import os
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    if open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1] == '1': os.kill(int(pid), 9)
+"""
+"""The child of the first process: the agent, whose own children serve the ports."""
+
+
 @pytest.mark.parametrize(
     ("doing", "how", "told"),
     [
         ("import ctypes; ctypes.CDLL(None).reboot(0x01234567)", "rebooted", "one rebooted; "),
         ("import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)", "was shut down", "one was shut down; "),
         (OOM, "panicked", "Kernel panic - not syncing: Out of memory"),
+        (AGENT, "was shut down", "the agent ended (status -9)"),
         ("", "was killed", "QEMU of one was killed (status -9); "),
     ],
-    ids=["reboot", "poweroff", "panic", "SIGKILL of QEMU"],
+    ids=["reboot", "poweroff", "panic", "SIGKILL of its agent", "SIGKILL of QEMU"],
 )  # the numbers: LINUX_REBOOT_CMD_RESTART and _POWER_OFF, include/uapi/linux/reboot.h
 def test_of_a_guest_that_is_gone_it_is_said_what_became_of_it(tmp_path: Path, doing: str, how: str, told: str) -> None:
     rig = load.parse(RIG % "own", "mine.toml")
