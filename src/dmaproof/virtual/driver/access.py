@@ -186,10 +186,10 @@ class Operation:
     def _lost(self, *involved: Device | None) -> None:
         """Contexts of every GPU that is gone die, and the operation's own with them."""
         for device in involved:
-            context = device.context if device is not None else None
-            if device is None or context is None or context is self.context:
+            others = [one for one in device.contexts if one is not self.context] if device is not None else []
+            if device is None or not others or self.driver.link.inquire(device.bdf).state != "lost":
                 continue
-            if self.driver.link.inquire(device.bdf).state == "lost":
+            for context in others:
                 context.fail(GPU_LOST)
         raise DriverError(GPU_LOST)
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dmaproof.virtual.driver.chunks import Joined, Memory, Mirror
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.host import NO_ACCESS, map_anonymous
+
+if TYPE_CHECKING:
+    from dmaproof.virtual.driver.gpus import Context
 
 GRANULE = 2 << 20
 Kind = Literal["device", "pinned", "registered", "managed"]
@@ -28,7 +31,7 @@ class Allocation:
     ``mirrors``: by ordinal of a GPU whose writes here went astray, what that GPU sees instead. ``flags`` as given.
     ``access``: rights by GPU ordinal where they are given out for this memory (dmaproof.virtual.driver.rights).
     ``handle_types``: as what it may be exported. ``exported`` is the file that other processes open for it, ``backing``
-    what cuMemMap mapped.
+    what cuMemMap mapped. ``context`` is the one it goes with; None for memory that is no context's.
     """
 
     va: int
@@ -43,6 +46,7 @@ class Allocation:
     handle_types: int = 0
     exported: int | None = None
     backing: object | None = None
+    context: Context | None = None
     mirrors: dict[int, Mirror] = field(default_factory=dict)
 
     @property

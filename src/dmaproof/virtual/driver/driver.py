@@ -125,9 +125,9 @@ class Driver:
 
     def synchronize_all(self) -> None:
         """Wait for every context that still works: memory that all GPUs reach is about to go."""
-        for device in self.devices:
-            if device.context is not None and device.context.error is None:
-                self.synchronize_context(device.context)
+        for context in [context for device in self.devices for context in device.contexts]:
+            if context.error is None:
+                self.synchronize_context(context)
 
 
 _state: list[Driver] = []

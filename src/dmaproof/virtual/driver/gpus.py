@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 @dataclass(eq=False, slots=True)
 class Device:
     """GPU number ``ordinal`` (PCI order, as with CUDA_DEVICE_ORDER=PCI_BUS_ID) and the bytes of it in use. ``pool`` is
-    the handle of the pool that streams allocate from, 0 for the default one; 0 as long as nobody asked for that."""
+    the handle of the pool that streams allocate from, 0 for the default one; 0 as long as nobody asked for that.
+    ``context`` is the primary one, ``contexts`` are all."""
 
     ordinal: int
     gpu: Gpu
     used_nbytes: int = 0
     context: Context | None = None
+    contexts: list[Context] = field(default_factory=list)
     flags: int = 0
     pool: int = 0
     default_pool: int = 0
@@ -43,7 +45,7 @@ class Device:
 
 
 class Context:
-    """A primary context. ``peers`` are the ordinals of the GPUs whose memory it has mapped.
+    """A context. ``mapped`` are those whose memory it has mapped.
 
     ``error``, once set, is what every later call on the context returns, as after a fault on a real device.
     """
@@ -53,10 +55,16 @@ class Context:
         self.handle = driver.handles.add(self)
         self.uses = 0
         self.error: CuResult | None = None
-        self.peers: set[int] = set()
+        self.mapped: set[Context] = set()
         self.streams: list[Stream] = []
         self.legacy = self.new_stream(blocking=True)
         self.per_thread = self.new_stream(blocking=True)
+        device.contexts.append(self)
+
+    @property
+    def peers(self) -> set[int]:
+        """The ordinals of the GPUs whose memory it has mapped."""
+        return {one.device.ordinal for one in self.mapped}
 
     def new_stream(self, blocking: bool, flags: int = 0, priority: int = 0) -> Stream:
         stream = Stream(self, blocking, flags, priority, number=self._driver.next_stream_number())

@@ -6,7 +6,7 @@ import os
 
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.driver import Driver
-from dmaproof.virtual.driver.gpus import Device
+from dmaproof.virtual.driver.gpus import Context
 from dmaproof.virtual.driver.host import MappedMemory, SparseMemory, unmap
 from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.pools import Pool
@@ -29,8 +29,9 @@ def release(driver: Driver, found: Allocation) -> None:
             found.memory.close()
 
 
-def release_memory(driver: Driver, device: Device) -> None:
-    """All that ``device``'s context allocated."""
+def release_memory(driver: Driver, context: Context) -> None:
+    """All that goes with ``context``; with a primary one, what its GPU holds for nobody else as well."""
     for found in driver.space.all():
-        if found.gpu == device.ordinal and found.by != "vmm":  # a mapping is no context's
+        nobodys = found.context is None and found.gpu == context.device.ordinal and found.by != "vmm"
+        if found.context is context or (nobodys and context is context.device.context):
             release(driver, found)

@@ -27,4 +27,6 @@ def may(context: Context, found: Allocation, access: Literal["read", "write", "a
             return True
         if found.by != "ipc":
             return False
-    return found.kind != "device" or found.gpu == ordinal or found.gpu in context.peers
+    if found.kind != "device" or found.gpu == ordinal:
+        return True
+    return found.context in context.mapped if found.context is not None else found.gpu in context.peers

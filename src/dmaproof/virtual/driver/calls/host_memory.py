@@ -19,10 +19,11 @@ def allocate_pinned(target: int, nbytes: int, flags: int) -> None:
     if not nbytes or flags & ~(_PORTABLE | _DEVICEMAP | _WRITECOMBINED):
         raise DriverError(CuResult.INVALID_VALUE)
     state = driver()
-    ordinal = state.context().device.ordinal
+    context = state.context()
     length = -(-nbytes // _PAGE) * _PAGE
     memory = SparseMemory(length) if length >= CHUNK else MappedMemory(map_anonymous(length, READ_WRITE), length)
-    put_u64(target, state.space.add(Allocation(memory.address, nbytes, "pinned", ordinal, memory, flags)).va)
+    found = Allocation(memory.address, nbytes, "pinned", context.device.ordinal, memory, flags, context=context)
+    put_u64(target, state.space.add(found).va)
 
 
 @call("cuMemHostAlloc", "pzI")
@@ -53,12 +54,14 @@ def cu_mem_host_register(address: int, nbytes: int, flags: int) -> None:
     if flags & _IO_MEMORY:
         raise not_supported("cuMemHostRegister with CU_MEMHOSTREGISTER_IOMEMORY")
     state = driver()
-    ordinal = state.context().device.ordinal
+    context = state.context()
     if state.space.overlaps(address, nbytes):
         raise DriverError(CuResult.HOST_MEMORY_ALREADY_REGISTERED)
     if state.space.is_device_address(address) or not readable(address, nbytes):
         raise DriverError(CuResult.INVALID_VALUE)
-    state.space.add(Allocation(address, nbytes, "registered", ordinal, MappedMemory(address, nbytes), flags))
+    memory = MappedMemory(address, nbytes)
+    found = Allocation(address, nbytes, "registered", context.device.ordinal, memory, flags, context=context)
+    state.space.add(found)
 
 
 @call("cuMemHostUnregister", "p")

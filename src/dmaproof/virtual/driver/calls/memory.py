@@ -28,7 +28,10 @@ def allocate(device: Device, nbytes: int, pool: int = 0) -> Allocation:
 
 @call("cuMemAlloc", "pz", since=3020)
 def cu_mem_alloc(target: int, nbytes: int) -> None:
-    put_u64(target, allocate(driver().context().device, nbytes).va)
+    context = driver().context()
+    found = allocate(context.device, nbytes)
+    found.context = context
+    put_u64(target, found.va)
 
 
 @call("cuMemAllocManaged", "pzI")
@@ -38,8 +41,9 @@ def cu_mem_alloc_managed(target: int, nbytes: int, flags: int) -> None:
     if flags != _ATTACH_GLOBAL:
         raise not_supported(f"managed memory with flags {flags:#x}: only CU_MEM_ATTACH_GLOBAL (1)")
     state, pages = driver(), ManagedPages(nbytes)
-    ordinal = state.context().device.ordinal
-    put_u64(target, state.space.add(Allocation(pages.cpu_address, nbytes, "managed", ordinal, pages)).va)
+    context = state.context()
+    found = Allocation(pages.cpu_address, nbytes, "managed", context.device.ordinal, pages, context=context)
+    put_u64(target, state.space.add(found).va)
 
 
 @call("cuMemFree", "p", since=3020)
@@ -49,7 +53,7 @@ def cu_mem_free(va: int) -> None:
         return
     state = driver()
     found = state.space.at(va, "device", "managed")
-    context = state.devices[found.gpu].context
+    context = found.context or state.devices[found.gpu].context
     if found.kind == "managed":
         state.synchronize_all()
     elif context is not None:

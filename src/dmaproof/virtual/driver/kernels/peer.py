@@ -11,6 +11,7 @@ from dmaproof.virtual.driver.access import Operation, Span
 from dmaproof.virtual.driver.chunks import copy
 from dmaproof.virtual.driver.kernels import pattern
 from dmaproof.virtual.driver.kernels.counterpart import Launch, counterpart
+from dmaproof.virtual.driver.rights import may
 
 _WORD, _RESULT_NBYTES = 4, 24
 
@@ -49,6 +50,7 @@ class _Told:
     """The words that one side reads and the words that it writes, each reached once and used in every round."""
 
     def __init__(self, operation: Operation, read: int, written: int) -> None:
+        self._operation, self._va = operation, read
         self._read, self._written = operation.span(read, _WORD, "read"), operation.span(written, _WORD, "write")
 
     def say(self, value: int) -> None:
@@ -61,6 +63,9 @@ class _Told:
             if time.monotonic_ns() - begin > timeout_ns:
                 return False
             yield
+            found = self._operation.driver.space.find(self._va)
+            if found is None or not may(self._operation.context, found, "read"):  # given back meanwhile
+                self._operation.illegal(self._va, "read")
         return True
 
 
