@@ -116,7 +116,7 @@ def test_a_peer_writes_memory_of_every_kind_and_its_owner_sees_it(node: Node) ->
         """,
     )
     kinds, same, peers, pid = found
-    assert kinds == {"device": 0, "pool": 0, "vmm": 0, "ipc": 0}
+    assert kinds == {"device": 0, "pool": 0, "vmm": 0, "vmm-fd": 0, "ipc": 0}
     assert same
     assert peers == ["CUDA_ERROR_PEER_ACCESS_NOT_ENABLED"] * 2
     assert not alive(pid)

@@ -1,4 +1,4 @@
-"""Memory that another process allocated and exported (cuIpcGetMemHandle), and that process.
+"""Memory that another process allocated and exported, by an IPC handle or as a descriptor, and that process.
 
 It is a Python of its own, since no child forked after cuInit can use CUDA. It ends when its standard input does, and is
 killed when this process ends, however that comes.
@@ -10,16 +10,18 @@ import ctypes
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory.buffer import Buffer
+from dmaproof.cuda.memory.vmm import imported, supports
 from dmaproof.errors import DmaproofError, Unsupported
 from dmaproof.progress import note
 
@@ -82,11 +84,34 @@ def from_another_process(owner: Device, users: Sequence[Device], nbytes: int) ->
 
 
 @contextmanager
-def _exporter(gpu: str, nbytes: int) -> Iterator[Exporter]:
-    command = [sys.executable, "-m", "dmaproof.cuda.exporter", gpu, str(nbytes)]
+def from_descriptor(owner: Device, users: Sequence[Device], nbytes: int) -> Iterator[tuple[Buffer, Exporter]]:
+    """``nbytes`` of ``owner``'s memory that another process created by handle, imported here for ``users``. Raises
+    Unsupported where the GPU has no such memory, ExporterLost."""
+    if not supports(owner, "HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED"):
+        raise Unsupported(f"{owner.bdf}: CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED is 0")
+    with ExitStack() as stack:
+        ours, theirs = (stack.enter_context(one) for one in socket.socketpair())
+        exporter = stack.enter_context(_exporter(owner.bdf, nbytes, theirs.fileno()))
+        theirs.close()
+        exporter.answer()
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)  # it was sent before the answer
+        try:
+            buffer = stack.enter_context(imported(fds[0], users, nbytes))
+        finally:
+            os.close(fds[0])
+        note("allocation", va=buffer.address, nbytes=nbytes, memory=f"device {owner.bdf} (vmm-fd)")
+        yield buffer, exporter
+
+
+@contextmanager
+def _exporter(gpu: str, nbytes: int, *channel: int) -> Iterator[Exporter]:
+    """The process. One that is given a ``channel`` (a socket) sends a descriptor of its memory there."""
+    command = [sys.executable, "-m", "dmaproof.cuda.exporter", gpu, str(nbytes), *map(str, channel)]
     path = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, "PYTHONPATH": path}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pass_fds=channel
+    ) as process:
         try:
             yield Exporter(process)
         finally:

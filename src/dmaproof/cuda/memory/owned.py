@@ -9,13 +9,13 @@ from typing import Literal
 
 from dmaproof.cuda.device import Device, peers
 from dmaproof.cuda.memory.buffer import Buffer
-from dmaproof.cuda.memory.ipc import Exporter, from_another_process
+from dmaproof.cuda.memory.ipc import Exporter, from_another_process, from_descriptor
 from dmaproof.cuda.memory.plain import on_device
 from dmaproof.cuda.memory.pool import from_pool
 from dmaproof.cuda.memory.vmm import on_device_by_handle
 
-DeviceKind = Literal["device", "pool", "vmm", "ipc"]
-DEVICE_KINDS: tuple[DeviceKind, ...] = ("device", "pool", "vmm", "ipc")
+DeviceKind = Literal["device", "pool", "vmm", "vmm-fd", "ipc"]
+DEVICE_KINDS: tuple[DeviceKind, ...] = ("device", "pool", "vmm", "vmm-fd", "ipc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ def owned(kind: DeviceKind, owner: Device, users: Sequence[Device], nbytes: int)
     with ExitStack() as stack:
         if kind == "ipc":
             buffer, exporter = stack.enter_context(from_another_process(owner, users, nbytes))
+            yield Held(buffer, exporter)
+        elif kind == "vmm-fd":
+            buffer, exporter = stack.enter_context(from_descriptor(owner, users, nbytes))
             yield Held(buffer, exporter)
         elif kind == "pool":
             yield Held(stack.enter_context(from_pool(owner, users, nbytes)))

@@ -46,9 +46,7 @@ def on_numa_node(device: Device, nbytes: int) -> Iterator[Buffer]:
     """Host memory of ``device``'s NUMA node, for it and the CPU. Raises Unsupported where the driver has none."""
     if not supports(device, "HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED"):
         raise Unsupported(f"{device.bdf}: CU_DEVICE_ATTRIBUTE_HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED is 0")
-    number = device.attribute("HOST_NUMA_ID")
-    if number < 0:
-        raise Unsupported(f"{device.bdf}: CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID is {number}: it is near no node")
+    number = max(device.attribute("HOST_NUMA_ID"), 0)  # -1 where the system has no NUMA; cuMemCreate wants 0 then
     kinds = cu.CUmemLocationType
     host = kinds.CU_MEM_LOCATION_TYPE_HOST_NUMA
     rights = [right_of(kinds.CU_MEM_LOCATION_TYPE_DEVICE, int(device.handle)), right_of(host, number)]
@@ -56,12 +54,33 @@ def on_numa_node(device: Device, nbytes: int) -> Iterator[Buffer]:
         yield Buffer(address, nbytes, view(address, nbytes))
 
 
+def exported(address: int) -> int:
+    """A descriptor of the memory mapped at ``address``, for another process to import."""
+    handle = cu.cuMemRetainAllocationHandle(address)
+    try:
+        kind = cu.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+        return int(cu.cuMemExportToShareableHandle(handle, kind, 0))
+    finally:
+        cu.cuMemRelease(handle)
+
+
+@contextmanager
+def imported(fd: int, users: Sequence[Device], nbytes: int) -> Iterator[Buffer]:
+    """``nbytes`` of what another process exported as ``fd``, which stays the caller's, mapped for ``users``."""
+    kind = cu.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+    handle = cu.cuMemImportFromShareableHandle(fd, kind)
+    try:
+        size = _rounded(cu.cuMemGetAllocationPropertiesFromHandle(handle), nbytes)
+        on_device = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+        with mapped(handle, [right_of(on_device, int(one.handle)) for one in users], size) as address:
+            yield Buffer(address, nbytes)
+    finally:
+        cu.cuMemRelease(handle)
+
+
 @contextmanager
 def _mapped(prop: Any, rights: Sequence[Any], nbytes: int) -> Iterator[int]:
-    """Rounded up to the granularity that the driver asks for. Unmapped before the addresses go (cuMemAddressFree)."""
-    minimum = cu.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM
-    granularity = int(cu.cuMemGetAllocationGranularity(prop, minimum))
-    size = -(-nbytes // granularity) * granularity
+    size = _rounded(prop, nbytes)
     handle = cu.cuMemCreate(size, prop, 0)
     try:
         with mapped(handle, rights, size) as address:
@@ -70,9 +89,17 @@ def _mapped(prop: Any, rights: Sequence[Any], nbytes: int) -> Iterator[int]:
         cu.cuMemRelease(handle)
 
 
+def _rounded(prop: Any, nbytes: int) -> int:
+    """Up to the granularity that the driver asks for."""
+    minimum = cu.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM
+    granularity = int(cu.cuMemGetAllocationGranularity(prop, minimum))
+    return -(-nbytes // granularity) * granularity
+
+
 @contextmanager
 def mapped(handle: Any, rights: Sequence[Any], size: int) -> Iterator[int]:
-    """The address of the memory behind ``handle``, ``size`` bytes (a multiple of its granularity), with ``rights``."""
+    """The address of the memory behind ``handle``, ``size`` bytes (a multiple of its granularity), with ``rights``.
+    Unmapped before the addresses go (cuMemAddressFree)."""
     address = int(cu.cuMemAddressReserve(size, 0, 0, 0))
     try:
         cu.cuMemMap(address, size, 0, handle, 0)

@@ -44,10 +44,8 @@ class Access(ctypes.Structure):
 
 
 def host_numa_supported() -> bool:
-    """Whether host memory of a NUMA node can be had by handle: where GPUs address pageable memory, and nodes are
-    known."""
-    node = driver().fabric.node
-    return node.addressing in ("hmm", "ats") and any(gpu.numa_node is not None for gpu in node.gpus)
+    """Whether host memory of a NUMA node can be had by handle: where the GPUs address pageable memory too."""
+    return driver().fabric.node.addressing in ("hmm", "ats")
 
 
 def fabric_supported(device: Device) -> bool:
