@@ -1,8 +1,8 @@
 """``python -m dmaproof.cuda.exporter GPU NBYTES [SOCKET]``: owns memory that another process writes
 (dmaproof.cuda.memory.ipc).
 
-Says ``{"handle": HEX}`` (CUipcMemHandle) first; with a SOCKET ``{}``, after it has sent a descriptor of its memory there
-(SCM_RIGHTS, unix(7)). Then one JSON object a line each way: ``{"op": "fill", "seed": N}`` is answered ``{}``,
+Says ``{"handle": HEX}`` (CUipcMemHandle) first; with a SOCKET ``{}``, after it has sent a descriptor of its memory
+there (SCM_RIGHTS, unix(7)). Then one JSON object a line each way: ``{"op": "fill", "seed": N}`` is answered ``{}``,
 ``{"op": "verify", "seed": N}`` ``{"wrong_words": .., "first_wrong_offset": ..}``. Ends with its input.
 """
 
