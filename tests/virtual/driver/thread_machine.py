@@ -56,7 +56,8 @@ def kernels(arch):
     folder = resources.files("dmaproof.cuda") / "kernels"
     names = ("pattern.cuh", "memory.cu", "sync.cu", "atomics.cu", "bandwidth.cu", "tma.cu", "peer.cu")
     names += ("unified.cu", "contain.cu")
-    text = "".join((folder / name).read_text() for name in names)
+    needs = {"tma.cu": 90}  # dmaproof.cuda.kernels.NEEDS
+    text = "".join((folder / name).read_text() for name in names if needs.get(name, 0) <= int(arch[3:]))
     ptx = Program(text, "c++", ProgramOptions(arch=arch)).compile("ptx").code
     return ok(cu.cuModuleLoadData(ptx))
 
