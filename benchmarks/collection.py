@@ -8,17 +8,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, command, timed_command
 
-GPUS = 72
-
-
-def nvl72() -> str:
-    """A rig file that declares 72 GPUs which all reach each other."""
-    head = 'name = "nvl72"\nkind = "virtual"\n[node.host]\naddressing = "ats"\npath = [\n'
-    head += '{ source = "gpu*", target = "gpu*", kind = "nvlink", bandwidth_GBps = 700.0, peer = true },\n'
-    head += '{ source = "host", target = "gpu*", kind = "c2c", bandwidth_GBps = 200.0 } ]\n'
-    return head + "".join(f'[node.host.gpu.gpu{i}]\nbdf = "{i:04x}:01:00.0"\n' for i in range(GPUS))
-
-
+GPUS, RIG, GOAL_S = 72, "virtual:nvl72", 5.0
 PLAIN = """
 import pytest
 @pytest.mark.parametrize("number", range({count}))
@@ -29,21 +19,19 @@ def test_nothing(number): pass
 def run() -> list[Figure]:
     figures = []
     with tempfile.TemporaryDirectory() as folder:
-        rig = Path(folder, "nvl72.toml")
-        rig.write_text(nvl72())
-        for pairs, goal in (("auto", 3.0), ("all", None)):
-            args = ("-m", "pytest", "suites", "--collect-only", "-q", "-q", f"--rig={rig}", f"--pairs={pairs}")
+        for option, goal in (("--pairs=auto", GOAL_S), ("--sample=5%", GOAL_S), ("--pairs=all", None)):
+            args = ("-m", "pytest", "suites", "--collect-only", "-q", "-q", f"--rig={RIG}", option)
             count = _collected(*args)
             figures.append(
                 Figure(
-                    f"collect {GPUS} GPUs, --pairs={pairs}",
+                    f"collect {GPUS} GPUs, {option}",
                     "s",
                     timed_command(*args, repeat=3),
                     goal,
                     f"{count} tests",
                 )
             )
-            plain = Path(folder, f"test_plain_{pairs}.py")
+            plain = Path(folder, f"test_plain_{count}.py")
             plain.write_text(PLAIN.format(count=count))
             args = ("-m", "pytest", "-c", "/dev/null", "--collect-only", "-q", "-q", str(plain))
             figures.append(Figure(f"plain pytest, {count} parameters", "s", timed_command(*args, repeat=3)))

@@ -12,7 +12,7 @@ import pytest
 
 from dmaproof.cuda.copies import Transfer, copy_bandwidth
 from dmaproof.rig.rounds import Pair, Round, links, rounds
-from fixtures.choice import chosen_pairs
+from fixtures.choice import Choice, choice
 from fixtures.measure import Measure, reaches
 from fixtures.pairs import Gpus
 from fixtures.worker import Bench
@@ -24,7 +24,7 @@ NBYTES = 64 << 20
 @pytest.mark.requires(gpus=2)
 def test_matrix_in_rounds(gpus: Gpus, worker: Bench, measure: Measure, request: pytest.FixtureRequest) -> None:
     node, short = gpus.node, []
-    for one in _planned(gpus, request.config.getoption("pairs")):
+    for one in _planned(gpus, choice(request.config)):
         transfers = [Transfer(node.gpu[a].bdf, node.gpu[b].bdf, "ce", NBYTES) for a, b in one]
         measured = worker.run(copy_bandwidth, transfers=transfers).measurements
         for (source, target), figure in zip(one, measured, strict=True):
@@ -37,11 +37,11 @@ def test_matrix_in_rounds(gpus: Gpus, worker: Bench, measure: Measure, request: 
     assert not short, "; ".join(short)
 
 
-def _planned(gpus: Gpus, wanted: str) -> tuple[Round, ...]:
+def _planned(gpus: Gpus, wanted: Choice) -> tuple[Round, ...]:
     """Skips where links are not known, or shared in ways that nobody knows: there one pair after the other is right,
     which test_peer_copy_reaches_link_rate does."""
     node, names = gpus.node, [gpu.name for gpu in gpus.endpoints]
-    pairs: list[Pair] = [(names[i], names[j]) for i, j in chosen_pairs(len(names), wanted)]
+    pairs: list[Pair] = [(names[i], names[j]) for i, j in wanted.of(len(names))]
     paths = [node.path_between(*pair) for pair in pairs]
     if any(path is None or path.kind != "nvlink" or not path.peer for path in paths):
         pytest.skip(

@@ -12,8 +12,12 @@ from dmaproof.rig.discover import discover
 from dmaproof.rig.load import load, profile_ids
 from dmaproof.virtual.power import provision
 
+LARGE = "virtual:nvl72"
+"""NVML is asked three questions of each of its 5112 pairs, and answers them in Python here."""
+WORDS = [word for word in profile_ids() if word.startswith("virtual:") and word != LARGE]
 
-@pytest.mark.parametrize("word", [word for word in profile_ids() if word.startswith("virtual:")])
+
+@pytest.mark.parametrize("word", WORDS)
 def test_discovery_finds_what_was_declared(word: str, tmp_path: Path) -> None:
     rig = load(word)
     with provision(rig, tmp_path / "machines") as nodes:

@@ -9,10 +9,11 @@ import pytest
 from dmaproof.rig import load
 from tests.run.conftest import Finished, RunSuites
 
-PROFILES = [name for name in load.profile_ids() if name.startswith("virtual:")]
+LARGE = {"virtual:hgx-h100", "virtual:nvl72"}
+PROFILES = [name for name in load.profile_ids() if name.startswith("virtual:") and name not in LARGE]
 
 
-@pytest.mark.parametrize("name", [name for name in PROFILES if name != "virtual:hgx-h100"])
+@pytest.mark.parametrize("name", PROFILES)
 def test_a_healthy_rig_passes_and_names_nothing(name: str, run_suites: RunSuites) -> None:
     run = run_suites("suites", f"--rig={name}")
     assert run.status == 0, run.output
@@ -24,6 +25,21 @@ def test_a_healthy_rig_passes_and_names_nothing(name: str, run_suites: RunSuites
     assert "passed" in run.outcomes.values()
     assert "proves the suite, never a machine" in run.output
     assert_rates_are_the_profiles(run, name)
+    assert {one.standing for one in run.record.judgements} <= {"fine"}
+
+
+def test_a_sample_of_a_large_rig_says_what_it_covers(run_suites: RunSuites) -> None:
+    choice = "peer_copy_reaches_link_rate and ce"
+    run = run_suites("suites/p2p", "--rig=virtual:nvl72", "--sample=0.1%@7", "-k", choice)
+    assert run.status == 0, run.output
+    assert set(run.outcomes.values()) == {"passed"}
+    assert len(run.outcomes) == 6
+    told = "pairs on host: 6 of 5112 ordered pairs (0.1%); 6 of 72 GPUs as source, 6 as target; drawn with seed 7"
+    assert told in run.output
+    (covered,) = (one for one in run.record.evidence if one.what == "pair-coverage")
+    assert covered.text.startswith(told)
+    assert (covered.data["chosen"], covered.data["whole"], covered.data["seed"]) == (6, 5112, 7)
+    assert_rates_are_the_profiles(run, "virtual:nvl72")
 
 
 def test_the_rates_of_an_nvswitch_rig_are_the_profiles(run_suites: RunSuites) -> None:

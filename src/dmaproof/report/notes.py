@@ -37,8 +37,10 @@ def notes(record: Record) -> tuple[str, ...]:
 
 
 def rig_notes(record: Record) -> tuple[str, ...]:
-    """What reading the machine told that the rig's own fields do not hold, such as that it has no IOMMU."""
-    return tuple(dict.fromkeys(line.text for line in record.evidence if line.test is None and line.what == "rig-note"))
+    """What reading the machine told that the rig's own fields do not hold, such as that it has no IOMMU; and which
+    part of its pairs was tested."""
+    told = (line for line in record.evidence if line.test is None and line.what in ("rig-note", "pair-coverage"))
+    return tuple(dict.fromkeys(line.text for line in told))
 
 
 def run_blind(record: Record) -> tuple[str, ...]:

@@ -167,7 +167,8 @@ class EvidenceLine(Line):
     what: str
     """Kind of evidence: ``iommu-fault``, ``xid``, ``hang``, ``blind-spot``, ...
 
-    Of no test (null): ``blind-spot``, what the run could not see, and ``rig-note``, what reading the machine told.
+    Of no test (null): ``blind-spot``, what the run could not see, ``rig-note``, what reading the machine told, and
+    ``pair-coverage``, which part of a node's ordered pairs the run tests (``data``: ``chosen``, ``whole``, ..).
     """
     text: str
     """The observation itself, for people."""
