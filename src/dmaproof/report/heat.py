@@ -37,6 +37,7 @@ class Heat:
     ends: tuple[str, ...]
     rows: tuple[tuple[str, Markup], ...]
     missing: str
+    of_case: bool = False
 
 
 def heat(matrix: Matrix, tests: Mapping[str, TestLine], anchors: Mapping[str, str], rig: Rig | None) -> Heat:
@@ -45,7 +46,7 @@ def heat(matrix: Matrix, tests: Mapping[str, TestLine], anchors: Mapping[str, st
     digits = _digits(matrix, dense)
     rows = (Markup("").join(_cell(cell, digits, dense, tests, anchors) for cell in row) for row in matrix.rows)
     return Heat(
-        title=title(key.name, key.unit, key.path, key.direction, key.peer),
+        title=key.case or title(key.name, key.unit, key.path, key.direction, key.peer),
         unit=key.unit,
         lower=key.lower_is_better,
         range=_range(matrix, rig),
@@ -54,6 +55,7 @@ def heat(matrix: Matrix, tests: Mapping[str, TestLine], anchors: Mapping[str, st
         ends=matrix.ends,
         rows=tuple(zip(matrix.ends, rows, strict=True)),
         missing=_missing(matrix, tests),
+        of_case=key.case is not None,
     )
 
 

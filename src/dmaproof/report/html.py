@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dmaproof.report import findings, heat, judged, matrix, modes, notes, text
+from dmaproof.report import case_rows, findings, heat, judged, matrix, modes, notes, text
 from dmaproof.report.files import write_atomically
 from dmaproof.report.loaded import Record
 from dmaproof.report.record import DeviceLine, TestLine
@@ -42,7 +42,9 @@ def render(record: Record) -> str:
     rig = findings.declared(record)
     causes = findings.causes(record)
     tests = sorted(record.tests, key=lambda test: _ORDER.index(test.outcome))
-    other = [line for line in record.measurements if not matrix.is_peer(line)]
+    other = [line for line in record.measurements if not matrix.is_peer(line) and not case_rows.holds(line)]
+    gpus = {name: tuple(node.gpu) for name, node in rig.node.items()} if rig else {}
+    heats = _heats(record, rig, gpus, _anchors(causes, tests))
     devices = findings.devices(record)
     judgements = judged.of_record(record)
     return (
@@ -55,7 +57,9 @@ def render(record: Record) -> str:
             causes=causes,
             refused=findings.refused(record),
             unjudged=[test.id for test in findings.unjudged(record)],
-            matrices=_heats(record, rig, _anchors(causes, tests)),
+            matrices=[one for one in heats if not one.of_case],
+            case_matrices=[one for one in heats if one.of_case],
+            case_rows=case_rows.tables(record, gpus),
             figures=heat.groups(other[:ROWS]),
             figures_left=max(0, len(other) - ROWS),
             judgements=judgements[:ROWS],
@@ -91,8 +95,9 @@ def _header(record: Record) -> dict[str, Any]:
     }
 
 
-def _heats(record: Record, rig: Rig | None, anchors: Mapping[str, str]) -> list[heat.Heat]:
-    gpus = {name: tuple(node.gpu) for name, node in rig.node.items()} if rig else {}
+def _heats(
+    record: Record, rig: Rig | None, gpus: Mapping[str, Sequence[str]], anchors: Mapping[str, str]
+) -> list[heat.Heat]:
     by_id = {test.id: test for test in record.tests}
     return [heat.heat(one, by_id, anchors, rig) for one in matrix.matrices(record, gpus)]
 

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dmaproof.cuda.cases import ALL
 from dmaproof.report.loaded import Record
 from dmaproof.report.record import MeasurementLine, TestLine
 from dmaproof.rig.model import HOST
@@ -16,6 +17,8 @@ LEVELS = 10
 ODD = 0.10
 """A figure this much worse than the median of its matrix is marked: 10 %, well above the spread of a healthy rig."""
 _TIMES = frozenset({"ns", "us", "µs", "ms", "s"})
+_BESIDE = frozenset({"opposite_GBps", "sum_GBps"})
+"""Taken with the figure that is shown: the record has them."""
 _SOURCE, _TARGET = "\0source\0", "\0target\0"
 
 
@@ -31,6 +34,7 @@ class Key:
     peer: bool | None
     direction: str | None
     method: str
+    case: str | None = None
 
     @property
     def lower_is_better(self) -> bool:
@@ -74,16 +78,15 @@ class Matrix:
 
 def is_peer(line: MeasurementLine) -> bool:
     """Whether ``line`` is a figure between two GPUs."""
-    return (
-        None not in (line.source, line.target) and line.source != line.target and HOST not in (line.source, line.target)
-    )
+    ends = (line.source, line.target)
+    return line.source != line.target and not {None, HOST, ALL} & set(ends)
 
 
 def matrices(record: Record, gpus: Mapping[str, Sequence[str]]) -> list[Matrix]:
     """The matrices of ``record``. ``gpus`` are each node's GPU names in order, so that missing rows are seen too."""
     groups: dict[Key, list[MeasurementLine]] = {}
     for line in record.measurements:
-        if is_peer(line):
+        if is_peer(line) and line.name not in _BESIDE:
             groups.setdefault(_key(line), []).append(line)
     tests = {test.id: test for test in record.tests}
     keys = sorted(
@@ -97,7 +100,7 @@ def _key(line: MeasurementLine) -> Key:
     template = _swap(line.test, {str(line.source): _SOURCE, str(line.target): _TARGET})
     if line.direction == "both":
         template = min(template, _mirrored(template))
-    return Key(template, line.node, line.name, line.unit, line.path, line.peer, line.direction, line.method)
+    return Key(template, line.node, line.name, line.unit, line.path, line.peer, line.direction, line.method, line.case)
 
 
 def _mirrored(template: str) -> str:
