@@ -16,6 +16,7 @@ pytest_plugins = [
     "fixtures.judged",
     "fixtures.measure",
     "fixtures.pageable",
+    "fixtures.oversubscription",
     "fixtures.stage2",
     "fixtures.verdict",
     "fixtures.finish",

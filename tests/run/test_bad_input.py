@@ -46,6 +46,8 @@ def sentence(output: str) -> str:
         (("--rig=virtual:gh200", "--plant="), "--plant= names no defect"),
         (("--rig=virtual:gh200", "--plant=gpu-lost,"), "--plant=gpu-lost, names no defect"),
         (("--rig=virtual:gh200", "--pairs=some"), "--pairs=some"),
+        (("--rig=virtual:gh200", "--oversubscribe=1"), "--oversubscribe=1: give a number above 1"),
+        (("--rig=virtual:gh200", "--oversubscribe=much"), "--oversubscribe=much: give a number above 1"),
     ],
 )
 def test_unusable_options(args: tuple[str, ...], told: str, run_suites: RunSuites) -> None:

@@ -3,11 +3,13 @@ programming guide: ReadMostly, PreferredLocation, AccessedBy)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from dmaproof.virtual.driver.eviction import evict, fitting
 from dmaproof.virtual.driver.pages import CPU, CPU_BIT, PAGE, ManagedPages, Range, bit, numa, runs
 from dmaproof.virtual.wire import HOST
 
@@ -34,7 +36,7 @@ def touch(
     here = bit(operation.device.ordinal)
     missing = _missing(pages, touched, here, access)
     remote = _stays_with_the_cpu(pages, touched, here)
-    for run in runs(touched, missing & ~remote):
+    for run in _arriving(operation, operation.device, touched, missing & ~remote):
         _fault(operation, pages, va, run, access, operation.device.bdf)
         copies = access == "read" and bool(pages.read_mostly[run.slice].all())
         pages.move(run, here, keep=copies)
@@ -44,6 +46,15 @@ def touch(
             pages.mapped[run.slice] |= np.uint64(here)  # from now on: no more faults
             pages.move(run, CPU_BIT, keep=True)
     _cost(operation, int((missing & remote).sum()), touched, va + offset, nbytes, access)
+
+
+def _arriving(operation: Operation, device: Device, touched: Range, chosen: Flags) -> Iterator[Range]:
+    """The stretches of ``touched`` that come to ``device``, one by one; before each what is in its way has gone."""
+    for run in runs(touched, chosen):
+        for part in fitting(device, run):
+            for va, nbytes in evict(operation.driver, device, (part.end - part.first) * PAGE):
+                operation.dma(device, device, None, nbytes, va)
+            yield part
 
 
 def _missing(pages: ManagedPages, touched: Range, here: int, access: str) -> Flags:
@@ -95,7 +106,8 @@ def prefetch(
     """Bring ``touched`` to ``target`` (None: the host), where they are not there yet, and remember ``location``."""
     there = CPU_BIT if target is None else bit(target.ordinal)
     missing = (pages.where[touched.slice] & np.uint64(there)) == 0
-    for run in runs(touched, missing):
+    coming = runs(touched, missing) if target is None else _arriving(operation, target, touched, missing)
+    for run in coming:
         device = target or _holder(operation, pages, run)
         _fault(operation, pages, va, run, "prefetch", HOST if target is None else target.bdf, device)
         pages.move(run, there, keep=bool(pages.read_mostly[run.slice].all()))

@@ -7,6 +7,7 @@ from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.chunks import DeviceMemory
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.eviction import evict, resident_nbytes, room_nbytes
 from dmaproof.virtual.driver.gpus import Device
 from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.release import release
@@ -22,6 +23,7 @@ def allocate(device: Device, nbytes: int, pool: int = 0) -> Allocation:
     if nbytes > device.memory_nbytes - device.used_nbytes:
         raise DriverError(CuResult.OUT_OF_MEMORY)
     va = state.space.device_address(nbytes)
+    evict(state, device, nbytes)
     device.used_nbytes += nbytes
     return state.space.add(Allocation(va, nbytes, "device", device.ordinal, DeviceMemory(nbytes), pool=pool))
 
@@ -64,7 +66,7 @@ def cu_mem_free(va: int) -> None:
 @call("cuMemGetInfo", "pp", since=3020)
 def cu_mem_get_info(free: int, total: int) -> None:
     device = driver().context().device
-    put_u64(free, device.memory_nbytes - device.used_nbytes)
+    put_u64(free, room_nbytes(device) - resident_nbytes(driver(), device))
     put_u64(total, device.memory_nbytes)
 
 
