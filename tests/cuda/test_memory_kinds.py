@@ -144,6 +144,7 @@ def test_an_exporter_that_cannot_work_says_why(node: Node) -> None:
         """
         class Missing:
             bdf = "0000:44:00.0"
+            attribute = staticmethod(lambda name: 0)
         try:
             with from_another_process(Missing, [other], MIB):
                 pass
@@ -152,6 +153,23 @@ def test_an_exporter_that_cannot_work_says_why(node: Node) -> None:
         """,
     )
     assert "CUDA_ERROR_INVALID_DEVICE" in told
+
+
+def test_a_gpu_that_is_one_process_own_is_no_place_for_an_exporter(node: Node) -> None:
+    told = said(
+        node,
+        """
+        class Exclusive:
+            bdf = one.bdf
+            attribute = staticmethod(lambda name: 3 if name == "COMPUTE_MODE" else 1)
+        try:
+            with owned("ipc", Exclusive, [other], MIB):
+                pass
+        except Unsupported as error:
+            print(json.dumps(str(error)))
+        """,
+    )
+    assert "nvidia-smi -c DEFAULT" in told
 
 
 def test_no_exporter_outlives_a_process_that_is_killed(node: Node) -> None:

@@ -66,6 +66,7 @@ class Exporter:
 def from_another_process(owner: Device, users: Sequence[Device], nbytes: int) -> Iterator[tuple[Buffer, Exporter]]:
     """``nbytes`` of ``owner``'s memory that another process allocated, opened by the first of ``users`` (or by
     ``owner``). Raises Unsupported where the GPU cannot share memory so, ExporterLost."""
+    _refuse_exclusive(owner)
     opener = users[0] if users else owner
     if not opener.attribute("UNIFIED_ADDRESSING"):
         raise Unsupported(f"{opener.bdf}: CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING is 0: no memory between processes")
@@ -87,6 +88,7 @@ def from_another_process(owner: Device, users: Sequence[Device], nbytes: int) ->
 def from_descriptor(owner: Device, users: Sequence[Device], nbytes: int) -> Iterator[tuple[Buffer, Exporter]]:
     """``nbytes`` of ``owner``'s memory that another process created by handle, imported here for ``users``. Raises
     Unsupported where the GPU has no such memory, ExporterLost."""
+    _refuse_exclusive(owner)
     if not supports(owner, "HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED"):
         raise Unsupported(f"{owner.bdf}: CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED is 0")
     with ExitStack() as stack:
@@ -101,6 +103,16 @@ def from_descriptor(owner: Device, users: Sequence[Device], nbytes: int) -> Iter
             os.close(fds[0])
         note("allocation", va=buffer.address, nbytes=nbytes, memory=f"device {owner.bdf} (vmm-fd)")
         yield buffer, exporter
+
+
+def _refuse_exclusive(owner: Device) -> None:
+    """A GPU in another compute mode than the default gives no second process a context (CUcomputemode)."""
+    mode = owner.attribute("COMPUTE_MODE")
+    if mode:
+        raise Unsupported(
+            f"{owner.bdf}: CU_DEVICE_ATTRIBUTE_COMPUTE_MODE is {mode}, so no second process may use it: "
+            "nvidia-smi -c DEFAULT lets it"
+        )
 
 
 @contextmanager
