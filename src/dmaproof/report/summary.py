@@ -147,7 +147,7 @@ def _figures(record: Record) -> Iterator[tuple[Text, int]]:
     if not lines:
         return
     failing = judged.failing(lines)
-    told = f"{counted(len(lines), 'figure is', 'figures are')} not as they should be"
+    told = f"{counted(len(lines), 'figure is not as it should be', 'figures are not as they should be')}"
     yield _text(told if failing else f"{told}, none of them for certain", "red" if failing else "yellow"), 0
     for one in lines[:_SUMMARIES]:
         yield _text(f"{one.reason or 'unexplained'} ({one.by}): {one.text}"), 2
