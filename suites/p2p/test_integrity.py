@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dmaproof.cuda.integrity import PeerWrite, peer_write
-from dmaproof.cuda.landing import Landing, Way, peer_writes
+from dmaproof.cuda.landing import Landing, Way, kind_writes, peer_writes
+from dmaproof.cuda.memory.owned import DeviceKind
 from dmaproof.cuda.writes import Writer
 from dmaproof.evidence.fact import PeerWriteSeen
 from fixtures.evidence import NoteFact
@@ -31,6 +32,7 @@ def test_a_gibibyte_lands(typical: Pair, engine: Writer, worker: Bench, note_fac
     test_peer_write_lands(typical, 1 << 30, engine, worker, note_fact)
 
 
+KIND_NBYTES = 4 << 20
 EXTENTS = [(8, 0), (1, 3), (8, 5), (100, 13), (4095, 1), (4096, 0), ((64 << 10) + 13, 7), ((2 << 20) + 5, 9)]
 """(bytes, offset): whole units and torn ones, within a page and across."""
 
@@ -49,6 +51,37 @@ def test_every_write_path_lands(typical: Pair, way: Way, busy: bool, worker: Ben
         note_fact("peer-write", story, _as_words(landing, pair, way, wrote.can_access))
         assert landing.landed, story
         assert not wrote.traffic_wrong_words, f"{wrote.traffic_wrong_words} words of the other copies are wrong"
+
+
+@pytest.mark.catches("mismatch", "silent_drop", "mirror")
+@pytest.mark.requires(gpus=2, peer=True)
+@pytest.mark.parametrize("memory", ["pool", "vmm", "vmm-fd", "ipc"])
+def test_every_kind_is_written_in_every_way(
+    typical: Pair, memory: DeviceKind, worker: Bench, note_fact: NoteFact
+) -> None:
+    """Beside plain copies, which go with their rates (test_memory_kinds)."""
+    ends = {"writer": typical.source.bdf, "owner": typical.target.bdf}
+    wrote = worker.run(kind_writes, **ends, memory=memory, nbytes=KIND_NBYTES, ways=["sm", "graph-ce", "graph-sm"])
+    landing = next((one for one in wrote.landings if one.owner.wrong_words), wrote.landings[0])
+    story = (
+        f"of {landing.nwords} words that {typical.source.name} wrote ({landing.way}) into {memory} memory of "
+        f"{typical.target.name} its owner finds {landing.owner.wrong_words} wrong, {landing.old_words} of them as "
+        "they were before"
+    )
+    seen = PeerWriteSeen(
+        writer=typical.source.bdf,
+        owner=typical.target.bdf,
+        engine="ce" if landing.way.endswith("ce") else "sm",
+        nbytes=KIND_NBYTES,
+        nwords=landing.nwords,
+        wrong_words=landing.owner.wrong_words,
+        old_words=landing.old_words,
+        writer_wrong_words=landing.writer.wrong_words,
+        can_access=wrote.can_access,
+        how=f"{'a graph, ' if landing.way.startswith('graph') else ''}{memory} memory",
+    )
+    note_fact("peer-write", story, seen)
+    assert not landing.owner.wrong_words, story
 
 
 def _as_words(landing: Landing, pair: Pair, way: Way, can_access: bool) -> PeerWriteSeen:

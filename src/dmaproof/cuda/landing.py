@@ -17,13 +17,17 @@ from dmaproof.cuda import kernels
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.graphs import executable, launch_graph
+from dmaproof.cuda.integrity import View, fill, verify
 from dmaproof.cuda.memory import on_device
+from dmaproof.cuda.memory.owned import DeviceKind, owned
+from dmaproof.cuda.memory_copies import fill_by_owner, verify_by_owner
 from dmaproof.cuda.timing import run_to_end
 from dmaproof.cuda.traffic import Traffic, traffic
 from dmaproof.cuda.writes import queue_write
 
 Way = Literal["ce", "sm", "graph-ce", "graph-sm"]
 Bytes = npt.NDArray[np.uint8]
+_OLD_SEED = 31
 _GUARD = 256
 """Bytes on both sides of what is written, that must stay as they are."""
 
@@ -78,6 +82,43 @@ def peer_writes(writer: str, owner: str, way: Way, extents: list[tuple[int, int]
     return Landings(tuple(found), wrong_words, can_access_peer(writing, owning))
 
 
+@dataclass(frozen=True, slots=True)
+class KindLanding:
+    """``owner``: what a kernel of the process that owns the memory found; ``writer`` that of the writing GPU, through
+    its mapping. ``old_words`` of the wrong ones are from before."""
+
+    way: Way
+    owner: View
+    writer: View
+    old_words: int
+    nwords: int
+
+
+@dataclass(frozen=True, slots=True)
+class KindLandings:
+    landings: tuple[KindLanding, ...]
+    can_access: bool
+
+
+def kind_writes(writer: str, owner: str, memory: DeviceKind, nbytes: int, ways: list[Way]) -> KindLandings:
+    """GPU ``writer`` writes ``nbytes`` into ``memory`` of GPU ``owner`` in each of ``ways``; whoever owns it looks.
+
+    Raises Unsupported where the GPU has no such memory.
+    """
+    writing, owning = device(writer), device(owner)
+    kernels.load_all(writing)
+    with owned(memory, owning, [writing], nbytes) as held, on_device(writing, nbytes) as source:
+        fill_by_owner(owning, held, _OLD_SEED)
+        found = []
+        for seed, way in enumerate(ways, _OLD_SEED + 1):  # each finds what the one before has written
+            fill(writing, source, seed)
+            _write(writing, None, way, held.buffer.address, source.address, nbytes)
+            view, before = (verify_by_owner(owning, held, one) for one in (seed, seed - 1))
+            old = source.nwords - before.wrong_words
+            found.append(KindLanding(way, view, verify(writing, held.buffer, seed), old, source.nwords))
+    return KindLandings(tuple(found), can_access_peer(writing, owning))
+
+
 def _written(writing: Device, owning: Device, way: Way, extent: Extent, other: Traffic | None) -> Landing:
     start, of = _GUARD + extent.offset, extent.offset * 5 % 16  # the source is aligned otherwise than the target
     new = np.random.default_rng([extent.nbytes, extent.offset]).integers(0, 256, extent.nbytes, np.uint8)
@@ -115,7 +156,7 @@ def _judged(extent: Extent, before: Bytes, after: Bytes, new: Bytes, by_kernel: 
     )
 
 
-def _write(writing: Device, owning: Device, way: Way, target: int, source: int, nbytes: int) -> None:
+def _write(writing: Device, owning: Device | None, way: Way, target: int, source: int, nbytes: int) -> None:
     graph, _, engine = way.rpartition("-")
     queue = queue_write("ce" if engine == "ce" else "sm", writing, owning, target, source, nbytes)
     if not graph:

@@ -99,27 +99,29 @@ def peer_copies(
     """
     using, owning = device(user), device(owner)
     with owned(memory, owning, [using], nbytes) as held, on_device(using, nbytes) as local:
-        _fill_by_owner(owning, held, _OLD)
+        fill_by_owner(owning, held, _OLD)
         fill(using, local, seed)
         note("stage", text=f"{user} writes {memory} memory of {owner}")
         write = _measure(using, _copy(using, held.buffer, local), nbytes, copies, samples)
-        found, old = _verify_by_owner(owning, held, seed), _verify_by_owner(owning, held, _OLD)
+        found, old = verify_by_owner(owning, held, seed), verify_by_owner(owning, held, _OLD)
         writer = verify(using, held.buffer, seed)
-        _fill_by_owner(owning, held, seed + 1)
+        fill_by_owner(owning, held, seed + 1)
         note("stage", text=f"{user} reads {memory} memory of {owner}")
         read = _measure(using, _copy(using, local, held.buffer), nbytes, copies, samples)
         nwords = local.nwords
         return PeerCopies(write, read, found, writer, verify(using, local, seed + 1), nwords, nwords - old.wrong_words)
 
 
-def _fill_by_owner(owner: Device, held: Held, seed: int) -> None:
+def fill_by_owner(owner: Device, held: Held, seed: int) -> None:
+    """By a kernel of the process that owns the memory."""
     if held.exporter is None:
         fill(owner, held.buffer, seed)
     else:
         held.exporter.ask(op="fill", seed=seed)
 
 
-def _verify_by_owner(owner: Device, held: Held, seed: int) -> View:
+def verify_by_owner(owner: Device, held: Held, seed: int) -> View:
+    """By a kernel of the process that owns the memory."""
     if held.exporter is None:
         return verify(owner, held.buffer, seed)
     return View(**held.exporter.ask(op="verify", seed=seed))

@@ -14,14 +14,19 @@ _VECTOR_NBYTES = 16
 
 
 def queue_write(
-    engine: Writer, writing: Device, owning: Device, target: int, source: int, nbytes: int
+    engine: Writer, writing: Device, owning: Device | None, target: int, source: int, nbytes: int
 ) -> Callable[[Any], None]:
     """``queue(stream)`` has ``writing`` copy ``nbytes`` of its own memory at ``source`` to ``target`` in ``owning``'s,
-    which it has mapped. Kernels use stores of 16 bytes where both addresses and the length allow it, else of one."""
+    which it has mapped; None where the memory is no context's (pools, mapped handles, IPC). Kernels use stores of 16
+    bytes where both addresses and the length allow it, else of one.
+    """
 
     def by_copy_engine(stream: Any) -> None:
         writing.use()
-        cu.cuMemcpyPeerAsync(target, owning.context, source, writing.context, nbytes, stream)
+        if owning is None:
+            cu.cuMemcpyAsync(target, source, nbytes, stream)
+        else:
+            cu.cuMemcpyPeerAsync(target, owning.context, source, writing.context, nbytes, stream)
 
     def by_kernel(stream: Any) -> None:
         if any(one % _VECTOR_NBYTES for one in (target, source, nbytes)):

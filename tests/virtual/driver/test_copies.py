@@ -169,3 +169,21 @@ def test_every_transfer_names_places_the_machine_knows(hgx: Machine) -> None:
     hgx.out(INTEGRITY)
     names = {name(hgx.node, request[end]) for request in hgx.asked("dma") for end in ("source", "target", "requester")}
     assert names == {"gpu0", "gpu1", "host"}
+
+
+def test_a_batch_of_copies_is_as_many_copies_in_the_order_of_the_stream(hgx: Machine) -> None:
+    assert hgx.out(
+        """
+        ok(cu.cuInit(0)); use(0); stream = ok(cu.cuStreamCreate(1))
+        a, b, c = (int(ok(cu.cuMemAlloc(64))) for _ in range(3))
+        for va, value in ((a, 7), (c, 1)): ok(cu.cuMemsetD8(va, value, 64))
+        order = cu.CUmemcpyAttributes()
+        order.srcAccessOrder = cu.CUmemcpySrcAccessOrder.CU_MEMCPY_SRC_ACCESS_ORDER_STREAM
+        def batch(on, firsts=(0,)): return cu.cuMemcpyBatchAsync(
+            [cu.CUdeviceptr(b), cu.CUdeviceptr(c)], [cu.CUdeviceptr(a), cu.CUdeviceptr(b)], [64, 32], 2,
+            [order] * len(firsts), list(firsts), len(firsts), on)
+        codes = [int(one[0]) for one in (batch(stream), batch(0), batch(stream, (1,)), batch(stream, (0, 2)))]
+        ok(cu.cuStreamSynchronize(stream)); back = np.empty(64, np.uint8); ok(cu.cuMemcpyDtoH(back.ctypes.data, c, 64))
+        print(json.dumps([codes, [int(back[0]), int(back[31]), int(back[32])]]))
+        """
+    ) == [[0, 1, 1, 1], [7, 7, 1]]

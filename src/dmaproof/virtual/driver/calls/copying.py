@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dmaproof.virtual.driver.abi import call
+from dmaproof.virtual.driver.abi import call, get_u32, get_u64
 from dmaproof.virtual.driver.copies import queue_copy, queue_fill
-from dmaproof.virtual.driver.driver import driver
+from dmaproof.virtual.driver.driver import LEGACY_STREAM, driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.gpus import Context
 from dmaproof.virtual.driver.streams import Stream
+
+_ATTRIBUTES_NBYTES, _DURING_API_CALL = 24, 2  # CUmemcpyAttributes, CUmemcpySrcAccessOrder (cuda.h)
 
 
 def _copy_and_wait(target: int, source: int, nbytes: int) -> None:
@@ -71,6 +73,23 @@ def cu_memcpy_peer_async(
     _on(target_context, target)
     _on(source_context, source)
     queue_copy(driver(), driver().stream(stream), target, source, nbytes)
+
+
+@call("cuMemcpyBatchAsync", "pppzppzp", since=13000)
+def cu_memcpy_batch_async_v2(  # noqa: PLR0913, RUF100 - as the API has it
+    targets: int, sources: int, sizes: int, count: int, attributes: int, firsts: int, nattributes: int, stream: int
+) -> None:
+    """One copy after the other, which every order that attributes may ask for allows; hints change nothing."""
+    on = driver().stream(stream)
+    if stream in (0, LEGACY_STREAM) or not count or not attributes or not 1 <= nattributes <= count:
+        raise DriverError(CuResult.INVALID_VALUE)
+    starts = [get_u64(firsts + 8 * at) for at in range(nattributes)]
+    if starts[0] or sorted(set(starts)) != starts or starts[-1] >= count:
+        raise DriverError(CuResult.INVALID_VALUE)
+    for at in range(count):
+        queue_copy(driver(), on, *(get_u64(words + 8 * at) for words in (targets, sources, sizes)))
+    if any(get_u32(attributes + _ATTRIBUTES_NBYTES * at) == _DURING_API_CALL for at in range(nattributes)):
+        driver().synchronize(on)
 
 
 def _known(va: int) -> int:
