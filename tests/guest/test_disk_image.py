@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dmaproof.errors import NodeError, NodeLost, UsageError
-from dmaproof.guest import guests, shell
+from dmaproof.guest import guests, kernel, shell
 from dmaproof.guest.disk import forwarded
 from dmaproof.guest.place import machine, prepared
 from dmaproof.node.deadline import Deadline
@@ -38,10 +38,7 @@ qemu = {{ cpus = 1, memory_nbytes = 0x40000000 }}
 [node.one.guest]
 on = "host"
 fill = "image"
-[node.one.guest.disk]
-path = "{path}"
-format = "raw"
-key = "{key}"
+disk = {{ path = "{path}", format = "raw", key = "{key}" }}
 """
 GPU = """
 [node.one.gpu.gpu0]
@@ -113,7 +110,7 @@ def test_qemu_is_told_of_disk_network_and_functions(blank: tuple[Path, Path], tm
     said = list(pairwise(made.command))
     file = str(blank[0]).replace(",", ",,")
     assert ("-drive", f"if=none,id=disk,file={file},format=raw,snapshot=on") in said
-    assert ("-device", "virtio-blk-pci,drive=disk,bus=pcie.0,bootindex=0") in said
+    assert ("-device", "virtio-blk-pci,drive=disk,bus=pcie.0,bootindex=1") in said
     assert ("-netdev", "user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22") in said
     assert (
         "-device",
@@ -121,6 +118,18 @@ def test_qemu_is_told_of_disk_network_and_functions(blank: tuple[Path, Path], tm
     ) in said
     assert not {"-kernel", "-initrd", "-append"} & {*made.command}, "the boot loader's are its own"
     assert made.functions == ("0000:17:00.0",)
+
+
+def test_a_kernel_of_ones_own_goes_with_the_disk(blank: tuple[Path, Path], tmp_path: Path) -> None:
+    """QEMU, which starts it by a ROM that boots first of all, takes both."""
+    own = ["-kernel", str(kernel.choose(kernel.OWN, "x86_64").path), "-append", "root=/dev/vda1"]
+    rig = rig_of(*blank, f"arguments = {own}")
+    with prepared(rig, ["one"], tmp_path / "work") as places:
+        made = machine(rig, places["one"], Node("host"), accelerated=False)
+    asked = '{"execute": "qmp_capabilities"} {"execute": "quit"}'
+    words = [*made.command, "-cpu", made.cpu, "-S", "-qmp", "stdio"]
+    done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=MINUTE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_only_a_guest_on_this_system_boots_from_an_image(blank: tuple[Path, Path], tmp_path: Path) -> None:

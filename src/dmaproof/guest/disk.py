@@ -40,7 +40,7 @@ def options(disk: Disk) -> Iterator[str]:
     alone, by a port that the kernel chooses (``restrict``, ``hostfwd``: net/slirp.c)."""
     file = os.fspath(file_of(disk.path)).replace(",", ",,")  # as QEMU's options have it: util/keyval.c
     yield from ("-drive", f"if=none,id={_DISK},file={file},format={disk.format},snapshot=on")
-    yield from ("-device", f"virtio-blk-pci,drive={_DISK},bus=pcie.0,bootindex=0")
+    yield from ("-device", f"virtio-blk-pci,drive={_DISK},bus=pcie.0,bootindex=1")  # a -kernel of "arguments" has 0
     yield from ("-netdev", f"user,id={_NET},restrict=on,ipv6=off,hostfwd=tcp:{LOOPBACK}:0-:{disk.port}")
     yield from ("-device", f"virtio-net-pci,netdev={_NET},bus=pcie.0,romfile=")  # nobody boots from it
     yield from ("-machine", "graphics=off")  # firmware and boot loader speak on the serial port (etc/sercon-port)
