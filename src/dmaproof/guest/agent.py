@@ -12,7 +12,6 @@ import base64
 import json
 import os
 import select
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -31,10 +30,9 @@ def main() -> None:
     ports = port.names()
     control = Port(ports.pop(port.CONTROL))
     servers = [_fork(_server(ports[name], at_once=number == 0)) for number, name in enumerate(sorted(ports))]
-    with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder, "machine.tar.gz")
-        packing = os.pidfd_open(_fork(lambda: _pack(archive)))
-        _pass_on(control, packing, archive, {os.pidfd_open(pid): pid for pid in servers})
+    archive = os.memfd_create("machine.tar.gz")
+    packing = os.pidfd_open(_fork(lambda: _pack(archive)))
+    _pass_on(control, packing, archive, {os.pidfd_open(pid): pid for pid in servers})
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -67,13 +65,19 @@ def _server(device: Path, *, at_once: bool) -> Callable[[], None]:
     return run
 
 
-def _pack(path: Path) -> None:
+def _pack(target: int) -> None:
+    """Into the file ``target``, which the process that passes it on has open too."""
+    import tempfile
+
     from dmaproof.rig import archive
 
-    archive.save(Path("/"), path, "agent", with_log=False)
+    with tempfile.TemporaryDirectory() as folder, os.fdopen(target, "wb") as packed:
+        path = Path(folder, "machine.tar.gz")
+        archive.save(Path("/"), path, "agent", with_log=False)
+        packed.write(path.read_bytes())
 
 
-def _pass_on(control: Port, packing: int, archive: Path, servers: Mapping[int, int]) -> None:
+def _pass_on(control: Port, packing: int, archive: int, servers: Mapping[int, int]) -> None:
     """Send the archive once it is packed, and every record of the kernel log from boot on, for ever. ``servers``: the
     processes that serve, by their pidfds. Raises ChildProcessError where one ends: whoever asked it would wait."""
     log = os.open(LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,9 +91,18 @@ def _pass_on(control: Port, packing: int, archive: Path, servers: Mapping[int, i
             raise ChildProcessError(f"process {servers[pidfd]}, which served a port of the agent, has ended")
         if packing in ready:
             waiter.unregister(packing)
-            _send(control, "machine", archive=_text(archive.read_bytes()), now_s=time.monotonic())
+            _send(control, "machine", archive=_text(_packed(archive)), now_s=time.monotonic())
         if log in ready:
             _send(control, "log", records=_text(_read(log)))
+
+
+def _packed(archive: int) -> bytes:
+    with os.fdopen(archive, "rb") as file:
+        file.seek(0)
+        data = file.read()
+    if not data:
+        raise ChildProcessError("the process that packs what this machine is has ended, and has packed nothing")
+    return data
 
 
 def _send(control: Port, kind: str, **words: str | float) -> None:

@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def until_off(work: Callable[[], None]) -> None:
     try:
         work()
     except Exception:  # noqa: BLE001 - the console is all that can be told, and the machine has to end
-        _say(traceback.format_exc())
+        _say(_trace())
     finally:
         os.sync()
         _libc.reboot(_POWER_OFF)
@@ -98,7 +97,7 @@ def _agent() -> int:
         try:
             agent.main()
         except BaseException:  # noqa: BLE001 - as above
-            _say(traceback.format_exc())
+            _say(_trace())
         os._exit(1)
     return pid
 
@@ -109,6 +108,12 @@ def _outlived(pid: int) -> int:
         ended, status = os.wait()
         if ended == pid:
             return os.waitstatus_to_exitcode(status)
+
+
+def _trace() -> str:
+    import traceback  # here, for an emulated processor takes a tenth of a second over it
+
+    return traceback.format_exc()
 
 
 def _say(words: str) -> None:
