@@ -12,6 +12,7 @@ pytest_plugins = [
     "fixtures.evidence",
     "fixtures.rested",
     "fixtures.emulator",
+    "fixtures.sweep",
     "fixtures.worker",
     "fixtures.judged",
     "fixtures.measure",

@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import pytest
 
 from dmaproof.cuda.cases import ALL, CASES, Case, Cell, plan
 from dmaproof.cuda.cells import CellResult, measure_cells
-from dmaproof.cuda.placed import Wrong
-from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
 from dmaproof.measurement import Measurement
 from dmaproof.rig.model import HOST
 from dmaproof.triage.shortfall import EXCESS
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure, reaches
 from fixtures.pairs import Gpus
+from fixtures.sweep import note_wrong
 from fixtures.worker import Bench
 
 
@@ -33,7 +31,7 @@ def test_nvbandwidth(gpus: Gpus, case: Case, worker: Bench, measure: Measure, no
         declared = _declared(gpus, case, cell)
         _keep(gpus, case, cell, result, declared, measure)
         for wrong in result.wrong:
-            _note(wrong, note_fact)
+            note_wrong(wrong, note_fact)
         assert not result.wrong, "; ".join(map(str, result.wrong))
         if declared is not None and not _reaches(case, result.measurements[0], declared):
             figure = result.measurements[0].median
@@ -106,28 +104,3 @@ def _keep(gpus: Gpus, case: Case, cell: Cell, result: CellResult, declared: floa
             nbytes=cell.transfers[0].nbytes,
             declared=declared if number == 0 else None,
         )
-
-
-def _note(wrong: Wrong, note_fact: NoteFact) -> None:
-    """What peers got wrong, as triage knows it."""
-    one, nwords, bad = wrong.transfer, wrong.nwords, wrong.wrong_words
-    if HOST in (one.source, one.target) or one.source == one.target:
-        return
-    engine: Literal["ce", "sm"] = "ce" if one.engine == "ce" else "sm"
-    if one.initiator == "target":
-        read = PeerReadSeen(
-            reader=one.target, owner=one.source, engine=engine, nbytes=one.nbytes, nwords=nwords, wrong_words=bad
-        )
-        note_fact("peer-read", str(wrong), read)
-        return
-    wrote = PeerWriteSeen(
-        writer=one.source,
-        owner=one.target,
-        engine=engine,
-        nbytes=one.nbytes,
-        nwords=nwords,
-        wrong_words=bad,
-        old_words=wrong.old_words,
-        writer_wrong_words=wrong.writer_wrong_words,
-    )
-    note_fact("peer-write", str(wrong), wrote)

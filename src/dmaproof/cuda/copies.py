@@ -7,6 +7,7 @@ strided 16-byte copy kernel.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory import Buffer, on_device, pinned
 from dmaproof.cuda.timing import Lane, elapsed_ms
 from dmaproof.measurement import Measurement
+from dmaproof.progress import note
 
 Engine = Literal["ce", "sm", "tma"]
 """Copy engine, a kernel's loads and stores, or the bulk copies that a kernel starts (Hopper and later)."""
@@ -35,7 +37,7 @@ class Transfer:
 
     ``initiator`` names the end whose GPU does the work: the source writes, the target reads. Kernels may do other
     ``work`` than copying: ``exchange`` moves half the bytes each way, ``read`` and ``write`` stay within the source's
-    memory, and ``chase`` lets the source follow pointers in the target's.
+    memory, and ``chase`` lets the source follow pointers in the target's. An ``executor`` works instead of either end.
     """
 
     source: str
@@ -45,9 +47,12 @@ class Transfer:
     peer: bool = True
     initiator: Initiator = "source"
     work: Work = "copy"
+    executor: str | None = None
 
     @property
     def worker_end(self) -> str:
+        if self.executor is not None:
+            return self.executor
         wanted, other = (self.source, self.target) if self.initiator == "source" else (self.target, self.source)
         return other if wanted == HOST else wanted
 
@@ -75,6 +80,17 @@ def copy_bandwidth(transfers: list[Transfer], copies: int = 16, samples: int = 3
     return Bandwidth(
         tuple(_bandwidth(transfer, copies, [run[index] for run in runs]) for index, transfer in enumerate(transfers))
     )
+
+
+def sequence_bandwidth(transfers: list[Transfer], copies: int = 16, samples: int = 3, for_s: float = 1.0) -> Bandwidth:
+    """GB/s of each of ``transfers``, one after the other: of as many, from the first on, as begin within ``for_s``."""
+    end_s, found = time.monotonic() + for_s, list(copy_bandwidth(transfers[:1], copies, samples).measurements)
+    for one in transfers[1:]:
+        if time.monotonic() > end_s:
+            break
+        note("stage", text=f"{one.engine}, {one.source} to {one.target}, peer access {'on' if one.peer else 'off'}")
+        found += copy_bandwidth([one], copies, samples).measurements
+    return Bandwidth(tuple(found))
 
 
 def _bandwidth(transfer: Transfer, copies: int, elapsed: Sequence[float]) -> Measurement:
@@ -113,7 +129,12 @@ def _is_staged(transfer: Transfer) -> bool:
 @contextmanager
 def mapped(transfers: Sequence[Transfer]) -> Iterator[None]:
     """The peer mappings of all ``transfers``, each pair once, for as long as they are measured."""
-    pairs = {frozenset((one.source, one.target)) for one in transfers if _between_gpus(one) and one.peer}
+    pairs = {
+        frozenset((one.worker_end, end))
+        for one in transfers
+        for end in (one.source, one.target)
+        if one.peer and end not in (HOST, one.worker_end)
+    }
     with ExitStack() as stack:
         for pair in pairs:
             stack.enter_context(peers(*(device(bdf) for bdf in sorted(pair))))

@@ -140,8 +140,8 @@ class Placed:
 
     def _wrong_marks(self, seed: int) -> Wrong | None:
         """One more copy, of memory that is marked at its head and its tail."""
-        sent, before = _marks(seed), _marks(_before(seed))
-        nwords = len(sent) // 2
+        nwords = min(_MARK_NBYTES, self.transfer.nbytes // 2) // 4
+        sent, before = (kernels.pattern(2 * nwords, one) for one in (seed, _before(seed)))
         spots = (0, self.transfer.nbytes - 4 * nwords)
         for at, part in zip(spots, (slice(nwords), slice(nwords, None)), strict=True):
             _in(self.source, self.worker, at, sent[part])
@@ -177,11 +177,6 @@ def placed(transfer: Transfer) -> Iterator[Placed]:
 def _before(seed: int) -> int:
     """The seed of what the target holds before."""
     return (seed + _OTHER) & 0xFFFFFFFF
-
-
-def _marks(seed: int) -> Words:
-    """The words of head and tail, one after the other."""
-    return kernels.pattern(2 * _MARK_NBYTES // 4, seed)
 
 
 def _in(buffer: Buffer, gpu: Device, at: int, words: Words) -> None:
