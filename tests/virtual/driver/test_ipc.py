@@ -141,3 +141,49 @@ print(*seen, code(cu.cuEventQuery(event)), code(cu.cuEventElapsedTime(event, eve
         )
     )
     assert said == ["600", ["0", str(2**64 - 1), "0", "400"]]
+
+
+POOLED = """
+DEVICE, FD = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE, cu.CUmemAllocationHandleType(1)
+def pool_on(device):
+    props = cu.CUmemPoolProps()
+    props.allocType = cu.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+    props.handleTypes, props.location.type, props.location.id = FD, DEVICE, device
+    return ok(cu.cuMemPoolCreate(props))
+"""
+
+
+def test_a_pools_memory_is_shared_by_the_pool_and_the_pointer(hgx: Machine) -> None:
+    said = hgx.out(
+        two(
+            POOLED
+            + """
+use(0); module = kernels("sm_90"); stream = ok(cu.cuStreamCreate(1)); pool, other = pool_on(0), pool_on(0)
+va = int(ok(cu.cuMemAllocFromPoolAsync(4 * MIB, pool, stream)))
+ok(launch(module, "dmaproof_fill", stream, va, MIB, 41)); ok(cu.cuStreamSynchronize(stream))
+fds = [int(ok(cu.cuMemPoolExportToShareableHandle(one, FD, 0))) for one in (pool, other)]
+data = reserved(ok(cu.cuMemPoolExportPointer(va)))
+plain = code(cu.cuMemPoolExportPointer(ok(cu.cuMemAlloc(16))))
+command = [sys.executable, "-c", IMPORTER, *map(str, fds), data.hex()]
+done = subprocess.run(command, pass_fds=fds, stdout=subprocess.PIPE, text=True, timeout=60)
+here = verify(module, 0, va, MIB, 42)
+print(json.dumps([done.stdout.split(), here, plain]))
+""",
+            POOLED
+            + """
+use(1); module = kernels("sm_90"); stream = ok(cu.cuStreamCreate(1))
+pool, other = (ok(cu.cuMemPoolImportFromShareableHandle(int(one), FD, 0)) for one in given[:2])
+data = of(cu.CUmemPoolPtrExportData, given[2])
+codes = [code(cu.cuMemPoolImportPointer(other, data)), code(cu.cuMemAllocFromPoolAsync(4096, pool, stream))]
+free = ok(cu.cuMemGetInfo())[0]
+va = int(ok(cu.cuMemPoolImportPointer(pool, data)))
+right = cu.CUmemAccessDesc(); right.location.type, right.location.id = DEVICE, 1
+right.flags = cu.CUmemAccess_flags(3); ok(cu.cuMemPoolSetAccess(pool, [right], 1))
+seen = verify(module, 0, va, MIB, 41)
+ok(launch(module, "dmaproof_fill", 0, va, MIB, 42)); ok(cu.cuCtxSynchronize())
+ok(cu.cuMemFreeAsync(va, stream)); ok(cu.cuStreamSynchronize(stream)); ok(cu.cuMemPoolDestroy(pool))
+print(*codes, *seen)
+""",
+        )
+    )
+    assert said == [["1", "1", "0", str(2**64 - 1)], [0, 2**64 - 1], 1]

@@ -73,7 +73,7 @@ def test_a_devices_pools_and_what_they_refuse(hgx: Machine) -> None:
         POOLS
         + """
 default, pool, other = ok(cu.cuDeviceGetDefaultMemPool(0)), ok(pool_on(0)), ok(pool_on(1))
-codes = [code(cu.cuMemPoolDestroy(default)), code(cu.cuDeviceSetMemPool(0, other)), code(pool_on(0, handles=1))]
+codes = [code(cu.cuMemPoolDestroy(default)), code(cu.cuDeviceSetMemPool(0, other)), code(pool_on(0, handles=2))]
 codes += [code(pool_on(99)), code(give(pool, 0, 0)), code(give(pool, 99)), code(cu.cuDeviceSetMemPool(0, pool))]
 of = lambda: int(ok(cu.cuPointerGetAttribute(
     cu.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, ok(cu.cuMemAllocAsync(MIB, stream)))))

@@ -6,7 +6,7 @@ Every memory has ``read(offset, nbytes)`` and ``write(offset, data)`` over numpy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -234,7 +234,7 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 class Joined:
     """Several memories one after the other: (offset, length, memory) each, from offset 0 on without a gap."""
 
-    def __init__(self, parts: list[tuple[int, int, Memory]]) -> None:
+    def __init__(self, parts: Sequence[tuple[int, int, Memory]]) -> None:
         self._parts = parts
 
     def read(self, offset: int, nbytes: int) -> Bytes:

@@ -14,6 +14,7 @@ class Pool:
 
     ``threshold``: how much a pool keeps when memory is freed (CU_MEMPOOL_ATTR_RELEASE_THRESHOLD).
     ``flags``: the three that say what may be used again before a stream is done; kept, and of no effect here.
+    ``fd`` is the file that stands for it in other processes, where ``imported`` that of another process's pool.
     """
 
     device: Device
@@ -26,6 +27,9 @@ class Pool:
     used_high: int = 0
     reserved_high: int = 0
     destroyed: bool = False
+    handle_types: int = 0
+    fd: int | None = None
+    imported: bool = False
 
     def __post_init__(self) -> None:
         self.access[self.device.ordinal] = READ_WRITE

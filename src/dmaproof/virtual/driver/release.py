@@ -17,7 +17,8 @@ def release(driver: Driver, found: Allocation) -> None:
     driver.space.remove(found)
     if found.exported is not None:
         os.close(found.exported)
-    if found.kind == "device" and found.by != "ipc":
+    others = found.by == "ipc" or (isinstance(found.backing, Pool) and found.backing.imported)
+    if found.kind == "device" and not others:
         driver.devices[found.gpu].used_nbytes -= found.nbytes
         if isinstance(found.backing, Pool):
             found.backing.take_back(found.nbytes)

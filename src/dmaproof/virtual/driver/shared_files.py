@@ -20,15 +20,16 @@ _LINK = "/memfd:"
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a file holds, written in its name, where nobody can change it: ``kind`` (``memory``, ``vmm``, ``event``),
-    ``place`` (a GPU's BDF or ``host``), ``nbytes`` of content, ``numa`` node of host memory, ``handle_types`` as asked
-    for at its creation."""
+    """What a file holds, written in its name, where nobody can change it: ``kind`` (``memory``, ``vmm``, ``event``,
+    ``pool``, ``pooled``), ``place`` (a GPU's BDF or ``host``), ``nbytes`` of content, ``numa`` node of host memory,
+    ``handle_types`` as asked for at its creation, ``pool``: the inode of the pool's own file."""
 
     kind: str
     place: str
     nbytes: int
     numa: int = 0
     handle_types: int = 0
+    pool: int = 0
 
 
 def create(label: Label) -> int:

@@ -45,7 +45,7 @@ def cu_ipc_open_mem_handle(target: int, handle: Handle, flags: int) -> None:
         raise DriverError(CuResult.INVALID_VALUE)
     key = (export, context.handle)
     known = driver().opened.get(key)
-    if known is not None:
+    if known is not None and driver().space.find(known.allocation.va) is known.allocation:
         known.count += 1
     else:
         known = driver().opened[key] = Opened(_open(context, export))
@@ -62,7 +62,9 @@ def _open(context: Context, export: ipc.Export) -> Allocation:
         os.close(fd)  # the mapping keeps the file
     space, rights = driver().space, {owner.ordinal: READ_WRITE, context.device.ordinal: READ_WRITE}
     va = space.device_address(label.nbytes)
-    return space.add(Allocation(va, label.nbytes, "device", owner.ordinal, memory, by="ipc", access=rights))
+    one = Allocation(va, label.nbytes, "device", owner.ordinal, memory, by="ipc", access=rights)
+    one.context = context
+    return space.add(one)
 
 
 def _reached(context: Context, label: Label) -> Device:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 from dmaproof.virtual.driver.abi import call, get_u32, get_u64, put_int, put_u64
 from dmaproof.virtual.driver.address_space import Allocation
-from dmaproof.virtual.driver.calls.locations import Access, Location, check_place, checked_access, number_of
+from dmaproof.virtual.driver.calls.locations import (
+    Access,
+    Location,
+    check_handle_types,
+    check_place,
+    checked_access,
+    number_of,
+)
 from dmaproof.virtual.driver.calls.memory import allocate
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
@@ -41,7 +49,7 @@ def _invalid() -> DriverError:
     return DriverError(CuResult.INVALID_VALUE)
 
 
-def _pool(handle: int) -> Pool:
+def pool_behind(handle: int) -> Pool:
     """The pool behind ``handle``. A handle that is none is INVALID_VALUE here."""
     try:
         return driver().handles.get(handle, Pool)
@@ -72,7 +80,7 @@ def cu_device_get_mem_pool(target: int, device: int) -> None:
 @call("cuDeviceSetMemPool", "ip", needs="init")
 def cu_device_set_mem_pool(device: int, handle: int) -> None:
     one = driver().device(device)
-    if _pool(handle).device is not one:
+    if pool_behind(handle).device is not one or pool_behind(handle).imported:
         raise _invalid()
     one.pool = handle
 
@@ -109,27 +117,30 @@ def cu_mem_pool_create(target: int, props: int) -> None:
         raise _invalid()
     asked = PoolProps.from_address(props)
     device = _at(props + PoolProps.location.offset, asked.kind)
-    if asked.handle_types:  # CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES is 0
-        raise DriverError(CuResult.NOT_SUPPORTED)
-    put_u64(target, driver().handles.add(Pool(device, most=asked.most, flags=dict.fromkeys(_FLAGS, 1))))
+    check_handle_types(Wish(DEVICE, device.ordinal, asked.handle_types))
+    pool = Pool(device, most=asked.most, flags=dict.fromkeys(_FLAGS, 1), handle_types=asked.handle_types)
+    put_u64(target, driver().handles.add(pool))
 
 
 @call("cuMemPoolDestroy", "p", needs="init")
 def cu_mem_pool_destroy(handle: int) -> None:
     """What was allocated from it stays until it is freed."""
-    pool = _pool(handle)
+    pool = pool_behind(handle)
     if handle == pool.device.default_pool:
         raise _invalid()
     if handle == pool.device.pool:
         pool.device.pool = 0
     pool.destroyed = True
     pool.trim(0)
+    if pool.fd is not None:
+        os.close(pool.fd)
+        pool.fd = None
     driver().handles.remove(handle)
 
 
 @call("cuMemPoolGetAttribute", "pip", needs="init")
 def cu_mem_pool_get_attribute(handle: int, attribute: int, target: int) -> None:
-    pool = _pool(handle)
+    pool = pool_behind(handle)
     wide = {
         _RELEASE_THRESHOLD: pool.threshold,
         _RESERVED_NOW: pool.reserved,
@@ -148,7 +159,7 @@ def cu_mem_pool_get_attribute(handle: int, attribute: int, target: int) -> None:
 @call("cuMemPoolSetAttribute", "pip", needs="init")
 def cu_mem_pool_set_attribute(handle: int, attribute: int, source: int) -> None:
     """A high mark can be set to zero only: it begins anew."""
-    pool = _pool(handle)
+    pool = pool_behind(handle)
     if attribute in _FLAGS:
         pool.flags[attribute] = get_u32(source)
     elif attribute == _RELEASE_THRESHOLD:
@@ -164,13 +175,13 @@ def cu_mem_pool_set_attribute(handle: int, attribute: int, source: int) -> None:
 
 @call("cuMemPoolTrimTo", "pz", needs="init")
 def cu_mem_pool_trim_to(handle: int, nbytes: int) -> None:
-    _pool(handle).trim(nbytes)
+    pool_behind(handle).trim(nbytes)
 
 
 @call("cuMemPoolSetAccess", "ppz", needs="init")
 def cu_mem_pool_set_access(handle: int, descriptors: int, count: int) -> None:
     """For all memory of the pool, also that allocated before. The GPU that has it always may use it."""
-    pool = _pool(handle)
+    pool = pool_behind(handle)
     if not descriptors or not count:
         raise _invalid()
     checked = [checked_access(wish, pool.device) for wish in (Access * count).from_address(descriptors)]
@@ -181,7 +192,7 @@ def cu_mem_pool_set_access(handle: int, descriptors: int, count: int) -> None:
 
 @call("cuMemPoolGetAccess", "ppp", needs="init")
 def cu_mem_pool_get_access(target: int, handle: int, location: int) -> None:
-    pool = _pool(handle)
+    pool = pool_behind(handle)
     if not location:
         raise _invalid()
     number = number_of(Location.from_address(location))
@@ -200,7 +211,9 @@ def cu_mem_alloc_from_pool_async(target: int, nbytes: int, pool: int, stream: in
 
 
 def _from(handle: int, nbytes: int) -> Allocation:
-    pool = _pool(handle)
+    pool = pool_behind(handle)
+    if pool.imported:  # nothing can be allocated from another process's pool
+        raise _invalid()
     if not pool.fits(nbytes):
         raise DriverError(CuResult.OUT_OF_MEMORY)
     free = pool.device.memory_nbytes - pool.device.used_nbytes + pool.held
