@@ -45,6 +45,18 @@ def test_a_case_whose_data_is_wrong_is_an_error_that_names_the_cell(run_suites: 
     assert "words wrong" in case["error"]
 
 
+def test_a_hang_names_the_cell(run_suites: RunSuites) -> None:
+    """No longer deadlines: the hang is the point."""
+    chosen = "device_to_device_memcpy_write_sm"
+    plant = "--plant=iommu-blocks-p2p-mailbox"
+    run = run_suites(SUITE, "--rig=virtual:pcie-pair", "-k", chosen, plant)
+    (test,) = run.record.tests
+    assert test.outcome == "failed"
+    assert "did not return within" in test.message
+    assert "copy by sm, 0000:04:00.0 to 0000:82:00.0" in test.message
+    assert run.signatures == {"iommu-blocks-p2p-mailbox"}
+
+
 def test_a_bad_path_stops_the_run_before_it_begins(run_suites: RunSuites, tmp_path: Path) -> None:
     run = run_suites(SUITE, "--rig=virtual:pcie-pair", f"--nvbandwidth-json={tmp_path}/no/out.json")
     assert run.status == 2

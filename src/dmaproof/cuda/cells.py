@@ -11,7 +11,7 @@ from typing import Any
 
 from dmaproof.cuda import kernels
 from dmaproof.cuda.cases import Cell
-from dmaproof.cuda.copies import CHAIN_NBYTES, HOST, STRIDE_NBYTES, Transfer, mapped, memory_of, write_chain
+from dmaproof.cuda.copies import CHAIN_NBYTES, HOST, STRIDE_NBYTES, mapped, memory_of, write_chain
 from dmaproof.cuda.device import device, peers
 from dmaproof.cuda.memory import on_device
 from dmaproof.cuda.placed import Placed, Wrong, placed
@@ -67,13 +67,14 @@ def _measure(cell: Cell, copies: int = 16, samples: int = 3) -> CellResult:
     """All transfers of ``cell`` at once."""
     note("stage", text=_told(cell))
     if cell.figure == "latency":
-        return CellResult((_chase(cell.transfers[0]),))
+        return CellResult((_chase(cell),))
     for one in cell.transfers:
         if one.engine == "tma":
             kernels.require("dmaproof_tma_copy", device(one.worker_end))
     with ExitStack() as stack:
         stack.enter_context(mapped(cell.transfers))
         lanes = [stack.enter_context(placed(one)) for one in cell.transfers]
+        note("stage", text=_told(cell))  # again: of a hang people read the last note
         for number, lane in enumerate(lanes):
             lane.mark(_SEED + number)
         runs = joint_ms([lane.burst() for lane in lanes], _WARM_UPS, copies, samples)
@@ -114,8 +115,9 @@ def _figures(cell: Cell, copies: int, runs: Sequence[Elapsed]) -> tuple[Measurem
     return tuple(Measurement(name, "GB/s", tuple(samples), method) for name, samples in named.items())
 
 
-def _chase(transfer: Transfer) -> Measurement:
+def _chase(cell: Cell) -> Measurement:
     """Nanoseconds of one dependent load: the source's GPU follows pointers in the target's memory."""
+    transfer = cell.transfers[0]
     gpu, owner = device(transfer.source), transfer.target
     kernel = "dmaproof_tma_chase" if transfer.engine == "tma" else "dmaproof_chase_on"
     kernels.require(kernel, gpu)
@@ -125,6 +127,7 @@ def _chase(transfer: Transfer) -> Measurement:
     mapping = nullcontext() if owner == HOST else peers(gpu, device(owner))
     with mapping, memory_of(owner, gpu, CHAIN_NBYTES) as chain, on_device(gpu, 8) as end:
         write_chain(gpu if owner == HOST else device(owner), chain)
+        note("stage", text=_told(cell))
 
         def queue(stream: Any, _times: int) -> None:
             args = (chain.address, steps, end.address, next(turn))

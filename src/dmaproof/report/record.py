@@ -64,7 +64,7 @@ class RigLine(Line):
 
 
 class MeasurementLine(Line):
-    """One figure of a test. ``source`` and ``target`` are rig names; ``path`` is ce or sm where it applies."""
+    """One figure of a test. ``source`` and ``target`` are rig names; ``path`` is ce, sm or tma where it applies."""
 
     kind: Literal["measurement"] = "measurement"
     test: str
@@ -86,11 +86,11 @@ class MeasurementLine(Line):
     method: str
     """How it was measured: call or kernel, size, repetitions, clock."""
     source: str | None = None
-    """Where the bytes came from: the name of a GPU, or ``host``."""
+    """Where the bytes came from: the name of a GPU, ``host``, or ``all`` peers of the target."""
     target: str | None = None
     """Where the bytes went."""
     path: str | None = None
-    """What moved them: ``ce`` (copy engine) or ``sm`` (kernel)."""
+    """What moved them: ``ce`` (copy engine), ``sm`` (kernel) or ``tma`` (tensor memory accelerator)."""
     peer: bool | None = None
     """Whether peer access was enabled."""
     direction: Literal["one", "both"] | None = None
@@ -122,7 +122,7 @@ class JudgementLine(Line):
     value: float
     """The figure: the median of its samples."""
     source: str
-    """Where the bytes came from: the name of a GPU, or ``host``."""
+    """Where the bytes came from: the name of a GPU, ``host``, or ``all`` peers of the target."""
     target: str
     """Where the bytes went."""
     by: By
