@@ -76,6 +76,13 @@ def test_a_chosen_part_takes_no_more_rounds_than_all(count: int, data: st.DataOb
     assert busiest <= len(rounds(chosen, both_ways)) <= len(rounds(everything, both_ways)) == count - 1
 
 
+@pytest.mark.parametrize("count", range(2, 25))
+def test_where_directions_are_one_link_a_tournament_is_as_short_as_can_be(count: int) -> None:
+    names = [f"gpu{at}" for at in range(count)]
+    planned = rounds(list(permutations(names, 2)), frozenset)
+    assert len(planned) == 2 * (count - 1 + count % 2)
+
+
 @given(st.integers(2, 24))
 def test_both_orders_hold_every_ordered_pair_once(count: int) -> None:
     names = [f"gpu{at}" for at in range(count)]

@@ -24,7 +24,8 @@ def judged(node: Node, one: Figure) -> Judgement:
 
 
 @pytest.mark.parametrize(
-    ("generation", "width", "raw"), [(1, 16, 4.0), (3, 16, 15.754), (4, 16, 31.508), (5, 16, 63.015), (6, 16, 118.0)]
+    ("generation", "width", "raw"),
+    [(1, 16, 4.0), (2, 16, 8.0), (3, 16, 15.754), (4, 16, 31.508), (5, 16, 63.015), (6, 16, 118.0)],
 )
 def test_the_raw_rates_are_those_of_the_standard(generation: int, width: int, raw: float) -> None:
     found = rates.pcie(generation, width)

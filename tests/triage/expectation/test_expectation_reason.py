@@ -65,6 +65,8 @@ def test_a_port_that_redirects() -> None:
         provider=GPU2, client=GPU0, outcome="host-bridge", distance=4, decided_by="0000:19:00.0", acs=("RR",)
     )
     assert reason.explained(node(), SLOW, seen(*HEALTHY, redirected)).reason == "redirected-route"
+    apart = RouteSeen(provider=GPU1, client=GPU0, outcome="host-bridge", distance=4, decided_by=None, acs=())
+    assert reason.explained(node(), SLOW, seen(*HEALTHY, apart)).reason == "unexplained", "there is no shorter way"
     assert reason.explained(node(), SLOW, seen(*HEALTHY, other)).reason == "unexplained"
 
 
