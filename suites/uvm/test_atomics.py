@@ -25,17 +25,17 @@ def test_atomics_add_up(gpu: End, memory: SharedKind, worker: Bench) -> None:
 
 @pytest.mark.catches("livelock_silent")
 @pytest.mark.requires(gpus=1)
-def test_atomics_on_shared_memory(gpu: End, worker: Bench, evidence: Expectations) -> None:
+def test_atomics_on_shared_memory(typical_gpu: End, worker: Bench, evidence: Expectations) -> None:
     """ATS serves them. HMM cannot make shared pages the GPU's own, and says so by a fault, never by a hang
     (kernel-open/nvidia-uvm/uvm_hmm.c, hmm_block_atomic_fault_locked)."""
-    addressing = gpu.node.addressing
+    addressing = typical_gpu.node.addressing
     if addressing == "ats":
-        added = worker.run(both_add, gpu=gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
+        added = worker.run(both_add, gpu=typical_gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
         _assert_exact(added, "mmap-shared")
     elif addressing == "hmm":
         evidence.expect(xid=31)
         with pytest.raises(WorkloadFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
-            worker.run(both_add, gpu=gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
+            worker.run(both_add, gpu=typical_gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
     else:
         pytest.skip(f"the rig declares addressing = {addressing!r}: mapped memory needs hmm or ats")
 
