@@ -19,7 +19,8 @@ def figure(source: str, target: str, value: float, **more: object) -> Figure:
     base = Figure(
         test=f"suites/p2p/test_bandwidth.py::test_peer_copy_reaches_link_rate[host-{source}-{target}-ce]",
         node="host", name="bandwidth_GBps", unit="GB/s", value=value, samples=(value * 0.998, value, value * 1.001),
-        source=source, target=target, engine="ce", peer=True, direction="one", nbytes=64 << 20, method="16 x 64 MiB",
+        source=source, target=target, engine="ce", peer=True, direction="one", nbytes=64 << 20,
+        method="16 x 64 MiB, device events",
     )  # fmt: skip
     return replace(base, **more)  # type: ignore[arg-type]
 

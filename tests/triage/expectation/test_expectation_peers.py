@@ -67,6 +67,12 @@ def test_latencies_are_judged_the_other_way() -> None:
     assert [one.figure for one in outliers(here, figures)] == [figures[9]]
 
 
+def test_what_the_cpus_clock_has_timed_is_not_compared() -> None:
+    """How soon a process runs again on a busy machine says nothing of a link."""
+    timed = [replace(one, method="100 round trips, CPU clock") for one in matrix(node())]
+    assert list(peers.judge(node(), [*timed[1:], replace(timed[0], value=10.0, samples=(10.0,))])) == []
+
+
 def test_three_figures_have_no_odd_one() -> None:
     assert list(peers.judge(node(), [*matrix(node())[:2], figure("gpu3", "gpu1", 10.0)])) == []
 

@@ -34,9 +34,9 @@ class Kind:
 
 
 def kind(node: Node, figure: Figure) -> Kind | None:
-    """None for a figure that has no class of way, or is no rate and no latency."""
+    """None for a figure that has no class of way, is no rate and no latency, or was not timed by the device."""
     found = place.of(node, figure)
-    if found is None or figure.unit not in UNITS:
+    if found is None or figure.unit not in UNITS or not figure.by_device_clock:
         return None
     return Kind(
         template(figure.test, node), figure.node, figure.name, figure.unit, figure.engine, figure.peer,

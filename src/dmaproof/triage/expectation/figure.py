@@ -13,6 +13,8 @@ Standing = Literal["fine", "low", "high"]
 Reason = Literal[
     "degraded-link", "wrong-numa-node", "redirected-route", "throttling", "wrong-measurement", "unexplained"
 ]
+DEVICE_CLOCK = "device events"
+"""What the method of a figure says that CUDA events have timed."""
 UNITS = ("GB/s", "ns")
 """Only rates and latencies have peers and physics; counts and shares are their own tests' business."""
 
@@ -54,6 +56,11 @@ class Figure:
     memory: str | None = None
     method: str = ""
     trained: Mapping[str, Trained] = field(default_factory=dict)
+
+    @property
+    def by_device_clock(self) -> bool:
+        """Whether the device timed it. By the CPU's clock a figure is as much the scheduler's as the link's."""
+        return DEVICE_CLOCK in self.method
 
     @property
     def lower_is_better(self) -> bool:
