@@ -171,6 +171,7 @@ def groups(lines: Sequence[MeasurementLine]) -> list[Group]:
     found: dict[tuple[str, str], list[MeasurementLine]] = {}
     for line in lines:
         function = line.test.partition("[")[0].rpartition("::")[2]
-        how = ", ".join(part for part in (f"{function} on {line.node}", line.method) if part)
+        method = line.method if line.nbytes is None else line.method.replace(f"{line.nbytes} bytes", "so many bytes")
+        how = ", ".join(part for part in (f"{function} on {line.node}", method) if part)
         found.setdefault((title(line.name, line.unit, line.path, line.direction, line.peer), how), []).append(line)
     return [Group(words, how, members) for (words, how), members in found.items()]

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from dmaproof.report import case_rows, findings, heat, judged, matrix, modes, notes, text
 from dmaproof.report.files import write_atomically
 from dmaproof.report.loaded import Record
-from dmaproof.report.record import DeviceLine, TestLine
+from dmaproof.report.record import DeviceLine, JudgementLine, MeasurementLine, TestLine
 from dmaproof.rig.load import dump
 from dmaproof.rig.model import Rig
 
@@ -42,11 +42,12 @@ def render(record: Record) -> str:
     rig = findings.declared(record)
     causes = findings.causes(record)
     tests = sorted(record.tests, key=lambda test: _ORDER.index(test.outcome))
-    other = [line for line in record.measurements if not matrix.is_peer(line) and not case_rows.holds(line)]
     gpus = {name: tuple(node.gpu) for name, node in rig.node.items()} if rig else {}
-    heats = _heats(record, rig, gpus, _anchors(causes, tests))
+    found = matrix.matrices(record, gpus)
+    heats = _heats(record, rig, [one for one in found if not one.is_sample], _anchors(causes, tests))
+    other = _other(record, found)
     devices = findings.devices(record)
-    judgements = judged.of_record(record)
+    judgements, as_peers = _parted(judged.of_record(record))
     return (
         _environment()
         .get_template("report.html.j2")
@@ -64,6 +65,7 @@ def render(record: Record) -> str:
             figures_left=max(0, len(other) - ROWS),
             judgements=judgements[:ROWS],
             judgements_left=max(0, len(judgements) - ROWS),
+            as_peers=as_peers[:ROWS],
             devices=[(_name(rig, device), device, number) for device, number in devices[:ROWS]],
             devices_left=max(0, len(devices) - ROWS),
             skips=findings.skips(record),
@@ -96,10 +98,26 @@ def _header(record: Record) -> dict[str, Any]:
 
 
 def _heats(
-    record: Record, rig: Rig | None, gpus: Mapping[str, Sequence[str]], anchors: Mapping[str, str]
+    record: Record, rig: Rig | None, found: Sequence[matrix.Matrix], anchors: Mapping[str, str]
 ) -> list[heat.Heat]:
     by_id = {test.id: test for test in record.tests}
-    return [heat.heat(one, by_id, anchors, rig) for one in matrix.matrices(record, gpus)]
+    return [heat.heat(one, by_id, anchors, rig) for one in found]
+
+
+def _other(record: Record, found: Sequence[matrix.Matrix]) -> list[MeasurementLine]:
+    """What is in no matrix that is drawn: figures of other ends, and of a few pairs alone."""
+    few = {id(cell.line) for one in found if one.is_sample for cell in one.cells}
+    return [
+        line for line in record.measurements if id(line) in few or not (matrix.is_peer(line) or case_rows.holds(line))
+    ]
+
+
+def _parted(judgements: Sequence[JudgementLine]) -> tuple[list[JudgementLine], list[JudgementLine]]:
+    """What a reader is to see, and what is fine."""
+    return (
+        [one for one in judgements if one.standing != "fine"],
+        [one for one in judgements if one.standing == "fine"],
+    )
 
 
 def _anchors(causes: Sequence[findings.Cause], tests: Sequence[TestLine]) -> dict[str, str]:

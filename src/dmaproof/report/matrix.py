@@ -19,6 +19,7 @@ ODD = 0.10
 _TIMES = frozenset({"ns", "us", "µs", "ms", "s"})
 _BESIDE = frozenset({"opposite_GBps", "sum_GBps"})
 """Taken with the figure that is shown: the record has them."""
+_NOT_RUN = "not run"
 _SOURCE, _TARGET = "\0source\0", "\0target\0"
 
 
@@ -68,6 +69,11 @@ class Matrix:
     @property
     def cells(self) -> tuple[Cell, ...]:
         return tuple(cell for row in self.rows for cell in row if cell is not None)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it has fewer pairs than ends: of a test that takes a pair of each class of path, say."""
+        return sum(cell.line is not None or cell.why != _NOT_RUN for cell in self.cells) < len(self.ends)
 
     @property
     def ranked(self) -> list[MeasurementLine]:
@@ -171,5 +177,5 @@ def _templates(key: Key) -> tuple[str, ...]:
 
 def _why(test: TestLine | None) -> str:
     if test is None:
-        return "not run"
+        return _NOT_RUN
     return "no figure" if test.outcome == "passed" else test.outcome
