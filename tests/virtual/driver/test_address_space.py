@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmaproof.virtual.driver.address_space import GRANULE, AddressSpace, Allocation, Reservation
-from dmaproof.virtual.driver.chunks import DeviceMemory, Joined
+from dmaproof.virtual.driver.chunks import DeviceMemory
+from dmaproof.virtual.driver.views import Joined
 
 _ROOM = 24 * GRANULE
 LENGTHS = st.lists(st.integers(1, 900), min_size=1, max_size=5)

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmaproof.virtual.driver import chunks
-from dmaproof.virtual.driver.chunks import DeviceMemory, Mirror, copy
+from dmaproof.virtual.driver.chunks import DeviceMemory, copy
 from dmaproof.virtual.driver.host import SparseMemory, unmap
 from dmaproof.virtual.driver.kernels import pattern
+from dmaproof.virtual.driver.views import Mirror
 
 SMALL = 64
 LENGTH = 5 * SMALL + 17

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from dmaproof.virtual.driver.address_space import Allocation
-from dmaproof.virtual.driver.chunks import Bytes, Memory, Mirror, Nowhere
+from dmaproof.virtual.driver.chunks import Bytes, Memory
 from dmaproof.virtual.driver.clock import Leg
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import GPU_LOST, CuResult, DriverError, NeverCompletesError
@@ -17,6 +17,7 @@ from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.residence import touch
 from dmaproof.virtual.driver.rights import may
 from dmaproof.virtual.driver.stuck import wait_in_kernel
+from dmaproof.virtual.driver.views import Mirror, Nowhere
 from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, PageFault
 
 Access = Literal["read", "write", "atomic"]

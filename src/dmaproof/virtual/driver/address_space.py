@@ -11,9 +11,10 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from dmaproof.virtual.driver.chunks import Joined, Memory, Mirror
+from dmaproof.virtual.driver.chunks import Memory
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.host import NO_ACCESS, map_anonymous
+from dmaproof.virtual.driver.views import Joined, Mirror
 
 if TYPE_CHECKING:
     from dmaproof.virtual.driver.gpus import Context

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dmaproof.virtual.driver.access import Access, Operation, settle
 from dmaproof.virtual.driver.address_space import Allocation
-from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, Nowhere, copy
+from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, copy
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.gpus import Context, Device
@@ -16,6 +16,7 @@ from dmaproof.virtual.driver.host import SystemMemory, readable
 from dmaproof.virtual.driver.pages import PAGE, ManagedPages, bit
 from dmaproof.virtual.driver.rights import may
 from dmaproof.virtual.driver.streams import Run, Stream
+from dmaproof.virtual.driver.views import Nowhere
 from dmaproof.virtual.wire import DmaOutcome
 
 STAGED_SHARE = 0.75

@@ -57,35 +57,19 @@ def pool_behind(handle: int) -> Pool:
         raise _invalid() from None
 
 
-def _default(device: Device) -> int:
+def default_of(device: Device) -> int:
+    """The handle of the pool that ``device`` comes with."""
     if not device.default_pool:
         device.default_pool = driver().handles.add(Pool(device, flags=dict.fromkeys(_FLAGS, 1)))
     return device.default_pool
 
 
-def _current(device: Device) -> int:
-    return device.pool or _default(device)
+def current_of(device: Device) -> int:
+    """The handle of the pool that streams of ``device`` allocate from."""
+    return device.pool or default_of(device)
 
 
-@call("cuDeviceGetDefaultMemPool", "pi", needs="init")
-def cu_device_get_default_mem_pool(target: int, device: int) -> None:
-    put_u64(target, _default(driver().device(device)))
-
-
-@call("cuDeviceGetMemPool", "pi", needs="init")
-def cu_device_get_mem_pool(target: int, device: int) -> None:
-    put_u64(target, _current(driver().device(device)))
-
-
-@call("cuDeviceSetMemPool", "ip", needs="init")
-def cu_device_set_mem_pool(device: int, handle: int) -> None:
-    one = driver().device(device)
-    if pool_behind(handle).device is not one or pool_behind(handle).imported:
-        raise _invalid()
-    one.pool = handle
-
-
-def _at(location: int, kind: int) -> Device:
+def gpu_at(location: int, kind: int) -> Device:
     """The GPU whose pools of pinned memory are meant; other places have none here."""
     if not location or kind != _PINNED:
         raise _invalid() if not location else not_supported(f"memory pools of allocation type {kind}")
@@ -96,27 +80,12 @@ def _at(location: int, kind: int) -> Device:
     return driver().device(place.number)
 
 
-@call("cuMemGetDefaultMemPool", "ppi", needs="init")
-def cu_mem_get_default_mem_pool(target: int, location: int, kind: int) -> None:
-    put_u64(target, _default(_at(location, kind)))
-
-
-@call("cuMemGetMemPool", "ppi", needs="init")
-def cu_mem_get_mem_pool(target: int, location: int, kind: int) -> None:
-    put_u64(target, _current(_at(location, kind)))
-
-
-@call("cuMemSetMemPool", "pip", needs="init")
-def cu_mem_set_mem_pool(location: int, kind: int, handle: int) -> None:
-    cu_device_set_mem_pool(_at(location, kind).ordinal, handle)
-
-
 @call("cuMemPoolCreate", "pp", needs="init")
 def cu_mem_pool_create(target: int, props: int) -> None:
     if not target or not props:
         raise _invalid()
     asked = PoolProps.from_address(props)
-    device = _at(props + PoolProps.location.offset, asked.kind)
+    device = gpu_at(props + PoolProps.location.offset, asked.kind)
     check_handle_types(Wish(DEVICE, device.ordinal, asked.handle_types))
     pool = Pool(device, most=asked.most, flags=dict.fromkeys(_FLAGS, 1), handle_types=asked.handle_types)
     put_u64(target, driver().handles.add(pool))
@@ -201,7 +170,7 @@ def cu_mem_pool_get_access(target: int, handle: int, location: int) -> None:
 
 @call("cuMemAllocAsync", "pzp")
 def cu_mem_alloc_async(target: int, nbytes: int, stream: int) -> None:
-    put_u64(target, _from(_current(_device(driver().stream(stream))), nbytes).va)
+    put_u64(target, _from(current_of(_device(driver().stream(stream))), nbytes).va)
 
 
 @call("cuMemAllocFromPoolAsync", "pzpp")
