@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import Counter
+
+import pytest
 
 from fixtures import regressions
 from tests.run.conftest import ROOT
 
 
-def test_every_regression_has_a_test_and_every_mark_is_a_regression() -> None:
+def test_every_regression_has_a_test_or_says_what_catches_it_and_every_mark_is_a_regression() -> None:
     marked = dict(regressions.marks(ROOT / "suites"))
-    assert set(marked) == set(regressions.REGRESSIONS)
+    untested = {name for name, regression in regressions.REGRESSIONS.items() if regression.instead}
+    assert set(marked) | untested == set(regressions.REGRESSIONS)
+    assert not set(marked) & untested, "a test catches it: say no more what does instead"
+
+
+def test_every_field_failure_that_is_known_has_a_name_here() -> None:
+    sheet = ROOT.parent / "shared/facts/field-failures.md"
+    if not sheet.exists():
+        pytest.skip("the sheet of field failures is not there")
+    known = set(re.findall(r"^\| `(\w+)` \|", sheet.read_text(), re.MULTILINE))
+    assert known
+    assert known <= set(regressions.REGRESSIONS)
 
 
 def test_the_table_in_the_readme_is_the_generated_one() -> None:
@@ -21,10 +36,9 @@ def test_the_table_in_the_readme_is_the_generated_one() -> None:
 
 
 def test_a_name_selects_just_its_tests() -> None:
-    args = ["-m", "pytest", "suites", "--rig=virtual:guest-pair", "--collect-only", "-q", "-k", "asymmetry"]
+    args = ["-m", "pytest", "suites", "--rig=virtual:guest-pair", "--collect-only", "-q", "-k", "slower_than_host"]
     listed = subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     tests = [line for line in listed.stdout.splitlines() if "::" in line]
-    assert tests == [
-        f"suites/p2p/test_bandwidth.py::test_both_directions_at_once[guest-gpu0-gpu1-{engine}]"
-        for engine in ("ce", "sm")
-    ]
+    found = Counter(line.partition("[")[0].rpartition(":")[2] for line in tests)
+    marked = dict(regressions.marks(ROOT / "suites"))["slower_than_host"]
+    assert found == dict.fromkeys(marked, 2), "each marked test, in both directions of the one pair"
