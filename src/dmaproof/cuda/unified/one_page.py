@@ -73,6 +73,7 @@ def fork_with_managed(gpu: str, nbytes: int) -> Inherited:
     require_concurrent(one)
     with shared(one, "managed", nbytes) as buffer:
         fill(one, buffer, seed)
+        cpu_view(buffer, seed)  # the pages are the CPU's: nothing but the mapping is missing in the child
         with forked.reader(buffer.cpu, kernels.pattern(buffer.nwords, seed)) as child:
             ended = child.look()
         return Inherited(ended, verify(one, buffer, seed), cpu_view(buffer, seed))
