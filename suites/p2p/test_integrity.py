@@ -35,17 +35,20 @@ def test_a_gibibyte_lands(typical: Pair, engine: Writer, worker: Bench, note_fac
 KIND_NBYTES = 4 << 20
 EXTENTS = [(8, 0), (1, 3), (8, 5), (100, 13), (4095, 1), (4096, 0), ((64 << 10) + 13, 7), ((2 << 20) + 5, 9)]
 """(bytes, offset): whole units and torn ones, within a page and across."""
+ALIGNED_EXTENTS = [(16, 0), (16, 48), (4096, 16), ((64 << 10) + 16, 240), ((2 << 20) + 48, 32)]
+"""What the tensor memory accelerator takes: multiples of 16 bytes (PTX ISA, cp.async.bulk)."""
 
 
 @pytest.mark.catches("mismatch", "silent_drop", "mirror")
 @pytest.mark.requires(gpus=2, peer=True)
 @pytest.mark.parametrize("busy", [pytest.param(False, id="quiet"), pytest.param(True, id="busy")])
-@pytest.mark.parametrize("way", ["ce", "sm", "graph-ce", "graph-sm"])
+@pytest.mark.parametrize("way", ["ce", "sm", "tma", "graph-ce", "graph-sm"])
 def test_every_write_path_lands(typical: Pair, way: Way, busy: bool, worker: Bench, note_fact: NoteFact) -> None:
     """Any length at any address, both directions; busy: while other streams copy between the two, both ways."""
     for pair in (typical, typical.reversed()):
         ends = {"writer": pair.source.bdf, "owner": pair.target.bdf}
-        wrote = worker.run(peer_writes, **ends, way=way, extents=EXTENTS, busy=busy)
+        extents = ALIGNED_EXTENTS if way == "tma" else EXTENTS
+        wrote = worker.run(peer_writes, **ends, way=way, extents=extents, busy=busy)
         landing = next((one for one in wrote.landings if not one.landed), wrote.landings[0])
         story = _landed(landing, pair, way)
         note_fact("peer-write", story, _as_words(landing, pair, way, wrote.can_access))
@@ -97,7 +100,7 @@ def _as_words(landing: Landing, pair: Pair, way: Way, can_access: bool) -> PeerW
         old_words=_words(landing.old),
         writer_wrong_words=_words(seen) if seen is not None else None,
         can_access=can_access,
-        how="a graph" if way.startswith("graph") else None,
+        how="a graph" if way.startswith("graph") else "tensor memory accelerator" if way == "tma" else None,
     )
 
 

@@ -6,6 +6,7 @@ gathered on their way: what goes wrong there goes wrong at the first and last by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,9 +24,10 @@ from dmaproof.cuda.memory.owned import DeviceKind, owned
 from dmaproof.cuda.memory_copies import fill_by_owner, verify_by_owner
 from dmaproof.cuda.timing import run_to_end
 from dmaproof.cuda.traffic import Traffic, traffic
-from dmaproof.cuda.writes import queue_write
+from dmaproof.cuda.writes import AnyWriter, queue_write
 
-Way = Literal["ce", "sm", "graph-ce", "graph-sm"]
+Way = Literal["ce", "sm", "tma", "graph-ce", "graph-sm"]
+ENGINES: Mapping[Way, AnyWriter] = {"ce": "ce", "sm": "sm", "tma": "tma", "graph-ce": "ce", "graph-sm": "sm"}
 Bytes = npt.NDArray[np.uint8]
 _OLD_SEED = 31
 _GUARD = 256
@@ -157,9 +159,8 @@ def _judged(extent: Extent, before: Bytes, after: Bytes, new: Bytes, by_kernel: 
 
 
 def _write(writing: Device, owning: Device | None, way: Way, target: int, source: int, nbytes: int) -> None:
-    graph, _, engine = way.rpartition("-")
-    queue = queue_write("ce" if engine == "ce" else "sm", writing, owning, target, source, nbytes)
-    if not graph:
+    queue = queue_write(ENGINES[way], writing, owning, target, source, nbytes)
+    if not way.startswith("graph"):
         run_to_end(writing, queue)
         return
     with executable(writing, queue) as made:

@@ -10,15 +10,17 @@ from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
 
 Writer = Literal["ce", "sm"]
+AnyWriter = Literal["ce", "sm", "tma"]
 _VECTOR_NBYTES = 16
 
 
 def queue_write(
-    engine: Writer, writing: Device, owning: Device | None, target: int, source: int, nbytes: int
+    engine: AnyWriter, writing: Device, owning: Device | None, target: int, source: int, nbytes: int
 ) -> Callable[[Any], None]:
     """``queue(stream)`` has ``writing`` copy ``nbytes`` of its own memory at ``source`` to ``target`` in ``owning``'s,
     which it has mapped; None where the memory is no context's (pools, mapped handles, IPC). Kernels use stores of 16
-    bytes where both addresses and the length allow it, else of one.
+    bytes where both addresses and the length allow it, else of one; the tensor memory accelerator takes nothing else.
+    Raises Unsupported for a GPU that has none.
     """
 
     def by_copy_engine(stream: Any) -> None:
@@ -34,4 +36,10 @@ def queue_write(
         else:
             kernels.launch_wide("dmaproof_copy", writing, stream, target, source, nbytes // _VECTOR_NBYTES)
 
-    return by_copy_engine if engine == "ce" else by_kernel
+    def by_accelerator(stream: Any) -> None:
+        args = (target, source, nbytes, 1)
+        kernels.launch("dmaproof_tma_copy", writing, stream, *args, blocks=writing.multiprocessors, threads=32)
+
+    if engine == "tma":
+        kernels.require("dmaproof_tma_copy", writing)
+    return {"ce": by_copy_engine, "sm": by_kernel, "tma": by_accelerator}[engine]
