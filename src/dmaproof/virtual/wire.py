@@ -56,7 +56,7 @@ class PageFault:
 
     ``space``: ``managed`` (cuMemAllocManaged), ``system`` (malloc, through HMM or ATS), ``unmapped`` (no memory of the
     process is there, or none that this GPU may touch). ``mapping`` is that of the process's own pages, as its
-    /proc/PID/maps says.
+    /proc/PID/maps says; huge pages of the kernel's pool count as shared.
     """
 
     op: Literal["fault"] = "fault"
