@@ -24,7 +24,8 @@ from dmaproof.errors import DmaproofError
 Ending = Literal["disabled", "freed", "destroyed", "reset"]
 """Of a mapping: peer access disabled by the one who has it, the memory freed by its owner, the owner's own context
 destroyed, the owner's primary context reset."""
-_NBYTES = 1 << 20
+_NBYTES = 32 << 20
+"""Far more than what a driver cuts out of a block that it keeps: memory of its own, whose mapping ends with it."""
 
 
 class StillMapped(DmaproofError):  # noqa: N818 - an outcome
@@ -115,7 +116,7 @@ def _mapped(writer: str, owner: str, ending: Ending) -> tuple[Device, Buffer, Ca
     writing, owning = device(writer), device(owner)
     kernels.load_all(writing)
     if ending == "destroyed":
-        cu.cuCtxCreate(*_regular(), 0, owning.handle)
+        _create_context(owning)
     else:
         owning.use()
     context = cu.cuCtxGetCurrent()
@@ -127,9 +128,11 @@ def _mapped(writer: str, owner: str, ending: Ending) -> tuple[Device, Buffer, Ca
     return writing, Buffer(int(memory), _NBYTES), lambda: _end(ending, writing, owning, context, memory)
 
 
-def _regular() -> tuple[Any, ...]:
-    """The parameter of cuCtxCreate that newer bindings have in front: none."""
-    return (None,) if hasattr(cu, "CUctxCreateParams") else ()
+def _create_context(gpu: Device) -> None:
+    """A context of its own, current from now on. cuda.bindings 12 has the parameter for its kind (None: a regular one)
+    under another name."""
+    create = cu.cuCtxCreate_v4 if hasattr(cu, "cuCtxCreate_v4") else cu.cuCtxCreate
+    create(None, 0, gpu.handle)
 
 
 def _end(ending: Ending, writing: Device, owning: Device, context: Any, memory: Any) -> None:
