@@ -87,6 +87,15 @@ def compute_without_end() -> None:
             deeper(depth)
 
 
+def work_on_one_processor(cpu: int, cpu_s: float) -> float:
+    """Seconds that it took to work for ``cpu_s``."""
+    os.sched_setaffinity(0, {cpu})
+    began_s, used_s = time.monotonic(), time.process_time()
+    while time.process_time() - used_s < cpu_s:
+        pass
+    return time.monotonic() - began_s
+
+
 def leave_when_looked_at() -> None:
     time.sleep(0.4)  # more than its deadline, less than it and the look at it
     os._exit(0)

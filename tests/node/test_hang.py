@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -282,3 +285,32 @@ def test_a_killed_harness_with_an_unkillable_worker_leaves_a_poisoned_device(wor
 @pytest.mark.parametrize(("scale", "capture_s"), [(0.1, 3.0), (1.0, 3.0), (4.0, 12.0), (1000.0, 30.0)])
 def test_a_slow_machine_has_longer_for_looks_and_never_without_end(scale: float, capture_s: float) -> None:
     assert Bounds().stretched(scale).capture_s == capture_s
+
+
+@pytest.fixture
+def crowded() -> Iterator[int]:
+    """A processor with four other processes that never rest."""
+    cpu = max(os.sched_getaffinity(0))
+    spin = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    with ExitStack() as stack:
+        for _ in range(4):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", spin]))
+            stack.callback(process.kill)
+        yield cpu
+
+
+def test_a_worker_that_gets_no_processor_is_no_hang(worker: Worker, crowded: int) -> None:
+    worker.run(planted.work_on_one_processor, deadline=Deadline.after(60), cpu=crowded, cpu_s=0.01)  # warm
+    took_s = worker.run(planted.work_on_one_processor, deadline=Deadline.after(1.0), cpu=crowded, cpu_s=0.7)
+    assert took_s > 1.0, "the processor was not crowded: nothing is shown"
+
+
+def test_a_worker_that_works_for_ever_hangs_on_a_crowded_processor_too(worker: Worker, crowded: int) -> None:
+    worker.run(planted.work_on_one_processor, deadline=Deadline.after(60), cpu=crowded, cpu_s=0.01)
+    began_s = time.monotonic()
+    with pytest.raises(Hang) as caught:
+        worker.run(planted.work_on_one_processor, deadline=Deadline.after(0.3), cpu=crowded, cpu_s=3600.0)
+    assert caught.value.report.queued_s > 0
+    assert "did not return within 0.3 s, and " in str(caught.value)
+    assert caught.value.report.queued_s <= 0.3 * 9 + 0.001
+    assert time.monotonic() - began_s < 60

@@ -52,6 +52,7 @@ def _worker(run: str) -> Worker:
         run_id=run,
         captures={"iommu": _iommu},
         spawn=forked.spawn,
+        patience=1.0,  # who asked waits for an answer no longer
     )
 
 

@@ -69,6 +69,7 @@ class HangReport:
     """All that was seen of a hang.
 
     ``tasks`` is the first look at the threads, ``tasks_later`` the second, ``tasks_stuck`` what SIGKILL left.
+    ``queued_s`` is what the worker was given beside its deadline, for it had no processor.
     """
 
     workload: str
@@ -83,6 +84,7 @@ class HangReport:
     captures: dict[str, str]
     output_tail: str
     ended: Ended
+    queued_s: float = 0.0
 
     @property
     def moved(self) -> tuple[int, ...]:
@@ -96,7 +98,9 @@ class HangReport:
         where = f"; thread {seen[0].tid} ({seen[0].comm}): state {seen[0].state} in {seen[0].place}" if seen else ""
         last = f"; last note: {self.notes[-1]}" if self.notes else ""
         fate = _FATES.get(self.ended, f"was ended by {self.ended}")
-        return f"{self.workload} did not return within {self.deadline_s:g} s; worker {self.pid} {fate}{where}{last}"
+        beside = f", and {self.queued_s:.1f} s more for want of a processor" if self.queued_s else ""
+        missed = f"{self.workload} did not return within {self.deadline_s:g} s{beside}"
+        return f"{missed}; worker {self.pid} {fate}{where}{last}"
 
 
 @dataclass(slots=True)
@@ -117,6 +121,7 @@ def climb(
     output: output.Output,
     captures: Mapping[str, Capture],
     bounds: Bounds,
+    queued_s: float = 0.0,
 ) -> HangReport:
     """Look at ``process``, which has not answered, and end it. It is reaped, or left behind, when this returns."""
     log = _Log()
@@ -141,6 +146,7 @@ def climb(
         captures=captured,
         output_tail=output.tail(),
         ended=ended,
+        queued_s=queued_s,
     )
 
 

@@ -25,6 +25,15 @@ def start_time(pid: int) -> int | None:
     return None if fields is None else int(fields[19])
 
 
+def queued_s(pid: int) -> float:
+    """Seconds in all that the main thread of ``pid`` was ready to run and had no processor: the second figure of
+    /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst). 0 where the kernel does not count it."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def _state_of_other_threads(pid: int) -> str | None:
     try:
         threads = [_stat(folder) for folder in Path(f"/proc/{pid}/task").iterdir()]

@@ -8,11 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from dmaproof.errors import Hang, WorkerDied, WorkloadFailed
-from dmaproof.node import ladder, locks, messages, process
+from dmaproof.node import ladder, locks, messages, proc, process
 from dmaproof.node.channel import ChannelClosed
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.ladder import Bounds, Capture
@@ -25,6 +26,9 @@ R = TypeVar("R")
 _worker_numbers = itertools.count(1)
 _IDLE_EVERY_S = 0.05
 _STOP_PATIENCE_S = 2.0
+PATIENCE = 10.0
+"""Times its own length that a deadline is put off to at most, for a worker that has no processor."""
+_LEAST_S = 0.05
 
 
 class _DeadlinePassed(Exception):  # noqa: N818
@@ -35,12 +39,37 @@ def _nothing_to_do() -> None:
     return
 
 
+@dataclass(slots=True)
+class _Patience:
+    """``deadline``, put off by what process ``pid`` waited for a processor since it had waited for ``queued_s``."""
+
+    deadline: Deadline
+    pid: int
+    queued_s: float
+    times: float
+    given_s: float = 0.0
+
+    def ended(self) -> bool:
+        """Whether there is no more to wait for."""
+        if not self.deadline.passed:
+            return False
+        queued_s = proc.queued_s(self.pid)
+        more_s = min(queued_s - self.queued_s, self.deadline.seconds * (self.times - 1) - self.given_s)
+        self.queued_s = queued_s
+        if more_s < _LEAST_S:
+            return True
+        self.given_s += more_s
+        self.deadline = self.deadline.later(more_s)
+        return self.deadline.passed
+
+
 class Worker:
     """Runs workloads in a process of its own, kept warm between runs and replaced after a hang or a death.
 
     ``workdir`` takes the output file (``output_path``). ``captures`` say what else to look at after a deadline.
     ``idle`` is called about 20 times a second while an answer is awaited; it must not wait itself.
-    ``spawn`` starts the process; left out, Python is started anew.
+    ``spawn`` starts the process; left out, Python is started anew. ``patience``: how many times as long as its deadline
+    a workload may take that waits for a processor; 1 for one whose answer somebody else awaits.
     ``notes`` are those of the latest run, also of one that hung. Not for use by several threads: the process is killed
     when the *thread* that started it ends (PR_SET_PDEATHSIG, prctl(2)).
     """
@@ -55,12 +84,13 @@ class Worker:
         bounds: Bounds | None = None,
         idle: Callable[[], None] | None = None,
         spawn: Spawn | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         self._node, self._run_id = node, run_id
         self._captures, self._bounds = dict(captures or {}), bounds or Bounds()
         self._idle = idle or _nothing_to_do
-        self._spawn = spawn
+        self._spawn, self._times = spawn, patience
         self._output = Output(workdir, f"worker-{os.getpid()}-{next(_worker_numbers)}")
         self._notes: list[Note] = []
         self._calls = itertools.count(1)
@@ -89,8 +119,10 @@ class Worker:
         """What ``workload(**kwargs)`` returns in the worker, holding ``devices`` (BDFs) meanwhile.
 
         ``deadline`` counts from before the start of a process that is not yet warm, and stands still while another
-        process of the run has a device. Raises WorkloadFailed (it raised), WorkerDied (it crashed), Hang (the deadline
-        passed), DeviceBusy, DevicePoisoned, UsageError (a workload or argument that cannot cross to another process).
+        process of the run has a device, and while the worker could run and has no processor (``patience``): an
+        overloaded machine is no hang of a GPU. Raises WorkloadFailed (it raised), WorkerDied (it crashed), Hang (the
+        deadline passed), DeviceBusy, DevicePoisoned, UsageError (a workload or argument that cannot cross to another
+        process).
         """
         number = next(self._calls)
         frame = messages.encode_call(number, workload, kwargs, sys.path)
@@ -98,15 +130,15 @@ class Worker:
         self._output.begin()
         running = self._warm()
         self.worked_pid = running.pid
-        began_s = time.monotonic()
+        began_s, queued_s = time.monotonic(), proc.queued_s(running.pid)
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
             self.acquired_s = time.monotonic()
-            deadline = deadline.later(self.acquired_s - began_s)
+            patience = _Patience(deadline.later(self.acquired_s - began_s), running.pid, queued_s, self._times)
             try:
-                running.channel.send(frame, held.fds, deadline)
-                answer = self._await_answer(running, number, deadline)
+                running.channel.send(frame, held.fds, patience.deadline)
+                answer = self._await_answer(running, number, patience)
             except (_DeadlinePassed, TimeoutError):
-                raise self._hang(running, messages.name_of(workload), deadline, held) from None
+                raise self._hang(running, messages.name_of(workload), patience, held) from None
             except ChannelClosed:
                 raise self._death(running, messages.name_of(workload), held) from None
             except BaseException:  # Ctrl-C among them: what the worker is doing now nobody will ask for
@@ -140,13 +172,13 @@ class Worker:
             held.mark_unkillable()
         return code
 
-    def _await_answer(self, running: Process, number: int, deadline: Deadline) -> Returned | Raised:
+    def _await_answer(self, running: Process, number: int, patience: _Patience) -> Returned | Raised:
         while True:
             frame = running.channel.next_frame()
             if frame is None:
-                if not running.wait_for_news(deadline.sooner(_IDLE_EVERY_S)):
+                if not running.wait_for_news(patience.deadline.sooner(_IDLE_EVERY_S)):
                     self._idle()
-                    if deadline.passed:
+                    if patience.ended():
                         raise _DeadlinePassed
                 continue
             message = messages.REPLY.validate_json(frame)
@@ -163,12 +195,13 @@ class Worker:
         code = self._end(held)
         return WorkerDied(f"{workload}: worker {running.pid} {_ending(code)}; its output ends: {self._output.tail()!r}")
 
-    def _hang(self, running: Process, workload: str, deadline: Deadline, held: locks.Held) -> Hang:
+    def _hang(self, running: Process, workload: str, patience: _Patience, held: locks.Held) -> Hang:
         self._process = None
         report = ladder.climb(
             running,
             workload=workload,
-            deadline=deadline,
+            deadline=patience.deadline,
+            queued_s=patience.given_s,
             notes=self._notes,
             output=self._output,
             captures=self._captures,
