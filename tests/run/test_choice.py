@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_pairs_and_another_one_others() -> None:
     seven = Choice(sample=Sample(100, None, 7)).of(72)
     assert seven == Choice(sample=Sample(100, None, 7)).of(72)
     assert seven != Choice(sample=Sample(100, None, 8)).of(72)
-    assert Choice(sample=Sample(3, None, 0)).of(72) == [(13, 71), (15, 50), (28, 66)]
+    assert Choice(sample=Sample(3, None, 0)).of(72) == ((13, 71), (15, 50), (28, 66))
 
 
 def test_a_sample_is_drawn_from_the_chosen_pairs() -> None:
