@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import KTHREADD
 from dmaproof.virtual.machine.tree import Tree
@@ -26,20 +28,26 @@ def threads(gpus: list[GpuModel], now_s: float) -> Tree:
     """``proc/<pid>/`` of each GPU's thread: comm, stat, status, wchan, stack."""
     tree: Tree = {}
     for gpu in gpus:
-        pid, comm, state = thread_pid(gpu.minor), thread_comm(gpu.minor), gpu.bottom_half.state
-        tree |= {
-            f"proc/{pid}/comm": f"{comm}\n",
-            f"proc/{pid}/stat": _stat(pid, comm, state, gpu.bottom_half.ran_s(now_s)),
-            f"proc/{pid}/status": _status(pid, comm, state),
-            f"proc/{pid}/wchan": _WCHANS[state],
-            f"proc/{pid}/stack": "".join(f"[<0>] {frame}\n" for frame in _STACKS[state]),
-        }
+        ticks = int(gpu.bottom_half.ran_s(now_s) * _TICKS_A_SECOND)
+        tree |= _thread(gpu.minor, gpu.bottom_half.state, ticks)
     return tree
 
 
-def _stat(pid: int, comm: str, state: str, ran_s: float) -> str:
+@lru_cache(maxsize=256)
+def _thread(minor: int, state: str, ticks: int) -> Tree:
+    """Kept: it is asked for at every message, and seldom another."""
+    pid, comm = thread_pid(minor), thread_comm(minor)
+    return {
+        f"proc/{pid}/comm": f"{comm}\n",
+        f"proc/{pid}/stat": _stat(pid, comm, state, ticks),
+        f"proc/{pid}/status": _status(pid, comm, state),
+        f"proc/{pid}/wchan": _WCHANS[state],
+        f"proc/{pid}/stack": "".join(f"[<0>] {frame}\n" for frame in _STACKS[state]),
+    }
+
+
+def _stat(pid: int, comm: str, state: str, ticks: int) -> str:
     """All 52 fields of proc_pid_stat(5); a kernel thread has no memory and runs on system time."""
-    ticks = int(ran_s * _TICKS_A_SECOND)
     family, faults, times = [KTHREADD, 0, 0, 0, -1], [_KTHREAD_FLAGS, 0, 0, 0, 0], [0, ticks, 0, 0]
     order, memory = [20, 0, 1, 0, 512], [0, 0, _UNLIMITED, 0, 0, 0, 0, 0]
     signals, scheduling = [0, 0, _ALL_SIGNALS, 0, 1, 0, 0, _SIGCHLD], [0, 0, 0, 0, 0, 0]

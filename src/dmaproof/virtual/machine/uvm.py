@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from dmaproof.virtual.wire import PageFault
 
 Access = Literal["read", "write", "atomic", "prefetch"]
+_ACCESSES: tuple[Access, ...] = ("prefetch", "read", "write", "atomic")
 PAGE_NBYTES = 0x1000
 _BLOCK_NBYTES = 2 << 20  # UVM_VA_BLOCK_SIZE
 _FIRST_PID = 900
@@ -66,9 +68,7 @@ class FaultBuffer:
 
     faults: int = 0
     duplicates: int = 0
-    by_access: dict[Access, int] = field(
-        default_factory=lambda: dict.fromkeys(("prefetch", "read", "write", "atomic"), 0)
-    )
+    by_access: dict[Access, int] = field(default_factory=lambda: dict.fromkeys(_ACCESSES, 0))
     pages_in: int = 0
     pages_out: int = 0
     replays: int = 0
@@ -120,22 +120,36 @@ def blocks_of(va: int, nbytes: int) -> int:
 
 def fault_stats(buffer: FaultBuffer) -> str:
     """``/proc/driver/nvidia-uvm/gpus/GPU-<uuid>/fault_stats``, as its driver prints it."""
-    access = buffer.by_access
-    replayable = [("replayable_faults", buffer.faults), ("duplicates", buffer.duplicates)]
+    access = tuple(buffer.by_access[name] for name in _ACCESSES)
+    pages, replays = (buffer.pages_in, buffer.pages_out), (buffer.replays, buffer.replays_ack_all)
+    return _fault_stats(buffer.faults, buffer.duplicates, access, pages, replays, buffer.non_replayable)
+
+
+@lru_cache(maxsize=256)
+def _fault_stats(  # noqa: PLR0913, RUF100 - every counter there is
+    faults: int,
+    duplicates: int,
+    access: tuple[int, ...],
+    pages: tuple[int, int],
+    replays: tuple[int, int],
+    non_replayable: int,
+) -> str:
+    """Kept: it is asked for at every message, and seldom another."""
     return "".join(
         [
-            *(_row(name, value) for name, value in replayable),
+            _row("replayable_faults", faults),
+            _row("duplicates", duplicates),
             "faults_by_access_type:\n",
-            *(_row(f"  {name}", access[name]) for name in ("prefetch", "read", "write", "atomic")),
-            *_migrations(buffer.pages_in, buffer.pages_out),
+            *(_row(f"  {name}", number) for name, number in zip(_ACCESSES, access, strict=True)),
+            *_migrations(*pages),
             "replays:\n",
-            _row("  start", buffer.replays),
-            _row("  start_ack_all", buffer.replays_ack_all),
-            _row("non_replayable_faults", buffer.non_replayable),
+            _row("  start", replays[0]),
+            _row("  start_ack_all", replays[1]),
+            _row("non_replayable_faults", non_replayable),
             "faults_by_access_type:\n",
             *(_row(f"  {name}", 0) for name in ("read", "write", "atomic")),
             "faults_by_addressing:\n",
-            _row("  virtual", buffer.non_replayable),
+            _row("  virtual", non_replayable),
             _row("  physical", 0),
             *_migrations(0, 0),
         ]
