@@ -38,7 +38,8 @@ def _is_mirror(wrote: PeerWriteSeen) -> bool:
 def _told(wrote: PeerWriteSeen) -> str:
     return (
         f"{wrote.writer} ({wrote.by}) reads its own data back through its mapping of {wrote.owner}, whose memory "
-        f"has {wrote.wrong_words} of {wrote.nwords} words wrong{wrote.claim}: the window is a mirror, not that GPU's memory"
+        f"has {wrote.wrong_words} of {wrote.nwords} words wrong{wrote.claim}: the window is a mirror, "
+        "not that GPU's memory"
     )
 
 
