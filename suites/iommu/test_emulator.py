@@ -17,8 +17,8 @@ from dmaproof.rig.model import Node
 from fixtures import emulator as emulators
 from fixtures import refusals
 from fixtures.emulator import Emulator
+from fixtures.ends import Engine, Peers
 from fixtures.evidence import Expectations
-from fixtures.pairs import Engine, Peers
 from fixtures.refusals import Refusal
 from fixtures.worker import Bench
 

@@ -6,7 +6,7 @@ import pytest
 
 from dmaproof.pci import grouping, iommu, route
 from dmaproof.pci.iommu_state import Group
-from fixtures.pairs import Engine
+from fixtures.ends import Engine
 from fixtures.state import Run
 
 _APIC = (0xFEE00000, 0xFEEFFFFF)

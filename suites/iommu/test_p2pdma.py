@@ -17,8 +17,8 @@ from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
 from dmaproof.evidence.kernel_log import since_boot
 from dmaproof.pci import route
 from dmaproof.pci.route import Route
+from fixtures.ends import Peers
 from fixtures.evidence import NoteEvidence, NoteFact
-from fixtures.pairs import Peers
 from fixtures.state import Run
 from fixtures.worker import Bench
 

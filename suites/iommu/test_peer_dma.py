@@ -11,8 +11,8 @@ from dmaproof.endpoint.dma import PeerWrite, peer_write
 from dmaproof.evidence.fact import PeerWriteSeen
 from dmaproof.pci import address_map
 from fixtures import refusals
+from fixtures.ends import Peers
 from fixtures.evidence import Expectations, NoteFact
-from fixtures.pairs import Peers
 from fixtures.refusals import Refusal
 from fixtures.state import Run
 from fixtures.worker import Bench

@@ -10,8 +10,8 @@ import pytest
 from dmaproof.pci import iommu
 from dmaproof.pci.iommu_state import Hop
 from dmaproof.rig.model import Node
+from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
-from fixtures.pairs import End
 from fixtures.state import Run
 
 TRANSLATED, PASSTHROUGH = {"DMA", "DMA-FQ"}, {"identity"}

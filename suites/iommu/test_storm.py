@@ -11,8 +11,8 @@ from dmaproof.evidence.evidence import Evidence
 from dmaproof.pci import address_map
 from dmaproof.pci.addresses import PAGE_NBYTES
 from fixtures import refusals
+from fixtures.ends import Engine
 from fixtures.evidence import Expectations, NoteEvidence
-from fixtures.pairs import Engine
 from fixtures.state import Run
 from fixtures.worker import Bench
 

@@ -13,8 +13,8 @@ from dmaproof.pci import address_map
 from dmaproof.pci.addresses import AddressMap
 from dmaproof.rig.model import Node
 from fixtures import refusals
+from fixtures.ends import Engine
 from fixtures.evidence import Expectations
-from fixtures.pairs import Engine
 from fixtures.refusals import Refusal
 from fixtures.state import Run
 from fixtures.worker import Bench

@@ -6,8 +6,8 @@ import pytest
 
 from dmaproof.cuda.copies import Engine, Transfer, copy_bandwidth
 from dmaproof.triage.shortfall import SHORTFALL
+from fixtures.ends import End, Pair
 from fixtures.measure import Measure, reaches
-from fixtures.pairs import End, Pair
 from fixtures.worker import Bench
 
 NBYTES = 64 << 20

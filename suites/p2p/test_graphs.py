@@ -9,9 +9,9 @@ from dmaproof.cuda.graphs import Replays, replay_bandwidth, replayed_writes
 from dmaproof.cuda.writes import Writer
 from dmaproof.evidence.fact import PeerWriteSeen
 from dmaproof.triage.shortfall import tolerance
+from fixtures.ends import Pair
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure
-from fixtures.pairs import Pair
 from fixtures.worker import Bench
 
 NBYTES, REPLAYS = 4 << 20, 8

@@ -9,8 +9,8 @@ from dmaproof.cuda.landing import Landing, Way, kind_writes, peer_writes
 from dmaproof.cuda.memory.owned import DeviceKind
 from dmaproof.cuda.writes import Writer
 from dmaproof.evidence.fact import PeerWriteSeen
+from fixtures.ends import Pair
 from fixtures.evidence import NoteFact
-from fixtures.pairs import Pair
 from fixtures.worker import Bench
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from dmaproof.cuda.copies import Engine, copy_latency, load_latency
 from dmaproof.triage.shortfall import EXCESS
+from fixtures.ends import Pair
 from fixtures.measure import Measure
-from fixtures.pairs import Pair
 from fixtures.worker import Bench
 
 

@@ -13,8 +13,8 @@ import pytest
 from dmaproof.cuda.copies import Transfer, copy_bandwidth
 from dmaproof.rig.rounds import Pair, Round, links, rounds
 from fixtures.choice import Choice, choice
+from fixtures.ends import Gpus
 from fixtures.measure import Measure, reaches
-from fixtures.pairs import Gpus
 from fixtures.worker import Bench
 
 NBYTES = 64 << 20

@@ -8,9 +8,9 @@ from dmaproof.cuda.memory.host import HOST_KINDS, HostKind
 from dmaproof.cuda.memory.owned import DEVICE_KINDS, DeviceKind
 from dmaproof.cuda.memory_copies import PeerCopies, copies_by_size, host_copies, peer_copies
 from dmaproof.evidence.fact import PeerWriteSeen
+from fixtures.ends import End, Pair
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure, reaches
-from fixtures.pairs import End, Pair
 from fixtures.worker import Bench
 
 NBYTES = 16 << 20

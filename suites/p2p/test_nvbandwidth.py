@@ -14,9 +14,9 @@ from dmaproof.cuda.cells import CellResult, measure_cells
 from dmaproof.measurement import Measurement
 from dmaproof.rig.model import HOST
 from dmaproof.triage.shortfall import EXCESS
+from fixtures.ends import Gpus
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure, reaches
-from fixtures.pairs import Gpus
 from fixtures.sweep import note_wrong
 from fixtures.worker import Bench
 

@@ -7,8 +7,8 @@ import pytest
 from dmaproof.cuda.ordering import FlagPlace, Ordered, ordered_writes
 from dmaproof.cuda.peer_atomics import Operation, PeerAdds, peer_adds
 from dmaproof.evidence.fact import PeerWriteSeen
+from fixtures.ends import Pair
 from fixtures.evidence import NoteFact
-from fixtures.pairs import Pair
 from fixtures.worker import Bench
 
 NWORDS, ROUNDS = 4096, 200

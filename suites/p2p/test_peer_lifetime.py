@@ -9,8 +9,8 @@ import pytest
 
 from dmaproof.cuda.lifetime import Ending, switched, used_while, write_after
 from dmaproof.errors import WorkloadFailed
+from fixtures.ends import Pair
 from fixtures.evidence import Expectations
-from fixtures.pairs import Pair
 from fixtures.worker import Bench
 
 CODES = [

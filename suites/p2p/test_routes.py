@@ -14,9 +14,9 @@ from dmaproof.pci import route
 from dmaproof.pci.route import Route, Topology
 from dmaproof.pci.route_changes import changes
 from dmaproof.triage.shortfall import SHORTFALL
+from fixtures.ends import Pair
 from fixtures.evidence import NoteEvidence
 from fixtures.measure import Measure, reaches
-from fixtures.pairs import Pair
 from fixtures.state import Run
 from fixtures.worker import Bench
 

@@ -6,9 +6,9 @@ import pytest
 
 from dmaproof.cuda.confined import confined_copy
 from dmaproof.cuda.fabric import fabric_memory
+from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
 from fixtures.measure import Measure
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 NBYTES = 16 << 20

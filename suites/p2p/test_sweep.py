@@ -12,9 +12,9 @@ from dmaproof.cuda.cells import measure_cells
 from dmaproof.cuda.copies import Transfer, sequence_bandwidth
 from dmaproof.measurement import Measurement
 from dmaproof.triage.shortfall import SHORTFALL
+from fixtures.ends import Gpus
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure
-from fixtures.pairs import Gpus
 from fixtures.sweep import SweepSet, note_wrong
 from fixtures.worker import Bench
 

@@ -9,7 +9,7 @@ import pytest
 from dmaproof.evidence.fact import BarConflict
 from dmaproof.evidence.fact_text import told
 from dmaproof.pci import bar_conflicts
-from fixtures.pairs import End
+from fixtures.ends import End
 from fixtures.state import Run
 
 

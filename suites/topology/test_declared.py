@@ -15,8 +15,8 @@ from dmaproof.rig.discover import gpus_in_use
 from dmaproof.rig.identity import mismatch
 from dmaproof.rig.links import trainable
 from dmaproof.rig.model import Node
+from fixtures.ends import End, Engine
 from fixtures.evidence import NoteFact
-from fixtures.pairs import End, Engine
 from fixtures.state import Run
 from fixtures.worker import Bench
 

@@ -15,8 +15,8 @@ from dmaproof.cuda.copies import HOST, Transfer, copy_bandwidth
 from dmaproof.evidence.counters import merged, told
 from dmaproof.evidence.fact import Counter, CounterStep
 from dmaproof.evidence.nvml_query import NvmlGpu, NvmlState
+from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
-from fixtures.pairs import End
 from fixtures.watch import Watch, with_ports
 from fixtures.worker import Bench
 

@@ -6,8 +6,8 @@ import pytest
 
 from dmaproof.cuda.unified.remote import reach_often
 from dmaproof.evidence import access_counters
+from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
-from fixtures.pairs import End
 from fixtures.state import Run
 from fixtures.worker import Bench
 

@@ -8,10 +8,10 @@ import pytest
 
 from dmaproof.cuda.unified.advice import read_mostly, stays_with_host
 from dmaproof.evidence import uvm
+from fixtures.ends import End, Pair
 from fixtures.evidence import NoteEvidence
 from fixtures.fault_counters import fault_stats
 from fixtures.pageable import check_on_host
-from fixtures.pairs import End, Pair
 from fixtures.state import Run
 from fixtures.worker import Bench
 

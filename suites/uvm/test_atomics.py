@@ -8,9 +8,9 @@ from dmaproof.cuda.atomics import Added, both_add
 from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.system import Kind
 from dmaproof.errors import WorkloadFailed
+from fixtures.ends import End
 from fixtures.evidence import Expectations
 from fixtures.pageable import RequireMemory
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 ROUNDS = 50

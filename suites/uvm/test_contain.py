@@ -7,9 +7,9 @@ import pytest
 from dmaproof.cuda.integrity import probe
 from dmaproof.cuda.unified.contain import Nowhere, outlive_killed_neighbour, stray_write, trap
 from dmaproof.errors import WorkloadFailed
+from fixtures.ends import End
 from fixtures.evidence import Expectations, NoteEvidence
 from fixtures.pageable import RequireMemory
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 MMU_FAULT, RESET_CHANNEL, PREEMPTIVE_REMOVAL = 31, 43, 45

@@ -9,9 +9,9 @@ import pytest
 from dmaproof.cuda.unified.mappings import FATAL, Change, Seen, When, change
 from dmaproof.cuda.unified.one_page import fork_with_managed
 from dmaproof.errors import WorkloadFailed
+from fixtures.ends import End
 from fixtures.evidence import Expectations
 from fixtures.pageable import RequireMemory
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 NBYTES = (2 << 20) + (4 << 10)

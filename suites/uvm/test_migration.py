@@ -9,11 +9,11 @@ from dmaproof.cuda.unified.migration import Migrated, Way, migrate
 from dmaproof.evidence import uvm
 from dmaproof.evidence.uvm import FaultStats
 from dmaproof.measurement import Measurement
+from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
 from fixtures.fault_counters import fault_stats
 from fixtures.measure import Measure
 from fixtures.pageable import RequireMemory
-from fixtures.pairs import End
 from fixtures.state import Run
 from fixtures.worker import Bench
 

@@ -6,8 +6,8 @@ import pytest
 
 from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.one_page import different_words
+from fixtures.ends import End
 from fixtures.pageable import RequireMemory
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 ROUNDS = 50

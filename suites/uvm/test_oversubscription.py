@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dmaproof.cuda.unified.oversubscribe import oversubscribe
+from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.prefetch import Stop, Tour, tour
+from fixtures.ends import End, Pair
 from fixtures.evidence import NoteEvidence
 from fixtures.pageable import RequireMemory, check_on_gpu, check_on_host
-from fixtures.pairs import End, Pair
 from fixtures.worker import Bench
 
 PAGE, LARGE, HUGE = 4 << 10, 64 << 10, 2 << 20

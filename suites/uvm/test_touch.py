@@ -9,9 +9,9 @@ import pytest
 from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.system import SYSTEM_KINDS, Kind
 from dmaproof.cuda.unified.touch import first_touch, pass_between
+from fixtures.ends import End, Pair
 from fixtures.evidence import NoteEvidence
 from fixtures.pageable import RESIDENCE, RequireMemory
-from fixtures.pairs import End, Pair
 from fixtures.worker import Bench
 
 NBYTES = (2 << 20) + (4 << 10)

@@ -10,8 +10,8 @@ from dmaproof.cuda.memory import SharedKind
 from dmaproof.cuda.unified.ping_pong import ping_pong
 from dmaproof.cuda.unified.prefetch import prefetch
 from dmaproof.cuda.unified.touch import first_touch
+from fixtures.ends import End
 from fixtures.measure import Measure
-from fixtures.pairs import End
 from fixtures.worker import Bench
 
 NBYTES = 4 << 20

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dmaproof.endpoint.assigned.rebind import bind_and_put_back, crash_and_put_back
+from fixtures.ends import Engine
 from fixtures.offers import claimed
-from fixtures.pairs import Engine
 from fixtures.vfio import need_iommu
 from fixtures.worker import Bench
 

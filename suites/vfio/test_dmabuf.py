@@ -12,9 +12,9 @@ from dmaproof.endpoint.assigned.peer import Way, bar_as_memory, exports, peer_dm
 from dmaproof.endpoint.assigned.revoke import Cause, close, revoke
 from dmaproof.vfio.space import Backend
 from fixtures import refusals
+from fixtures.ends import Engine, Peers
 from fixtures.evidence import Expectations, NoteEvidence
 from fixtures.offers import claimed
-from fixtures.pairs import Engine, Peers
 from fixtures.vfio import DMABUF, NEEDS, need_iommu
 from fixtures.worker import Bench
 

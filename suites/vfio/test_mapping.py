@@ -8,9 +8,9 @@ from dmaproof.endpoint.assigned.mapping import Case, dma_lands, dma_misses
 from dmaproof.endpoint.assigned.rules import Rules, map_rules
 from dmaproof.vfio.space import Backend
 from fixtures import refusals
+from fixtures.ends import Engine
 from fixtures.evidence import Expectations
 from fixtures.offers import claimed
-from fixtures.pairs import Engine
 from fixtures.refusals import Refusal
 from fixtures.state import Run
 from fixtures.vfio import NEEDS, check_fault, need_iommu

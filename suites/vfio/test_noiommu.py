@@ -6,9 +6,9 @@ import pytest
 
 from dmaproof.endpoint.assigned.unprotected import refused, unprotected
 from dmaproof.rig.model import Node
+from fixtures.ends import Engine
 from fixtures.evidence import NoteEvidence
 from fixtures.offers import claimed
-from fixtures.pairs import Engine
 from fixtures.worker import Bench
 
 pytestmark = pytest.mark.requires(kind="edu")

@@ -6,8 +6,8 @@ import pytest
 
 from dmaproof.endpoint.assigned.resets import METHODS, Method, Reset, reset_by, reset_by_vfio
 from dmaproof.vfio.space import Backend
+from fixtures.ends import Engine
 from fixtures.offers import claimed
-from fixtures.pairs import Engine
 from fixtures.vfio import NEEDS, need_iommu
 from fixtures.worker import Bench
 

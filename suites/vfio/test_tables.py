@@ -7,8 +7,8 @@ import pytest
 from dmaproof.endpoint.assigned.tables import Comparison, memory_tables, peer_tables
 from dmaproof.rig.model import Node
 from dmaproof.vfio.space import Backend
+from fixtures.ends import Engine, Peers
 from fixtures.offers import claimed
-from fixtures.pairs import Engine, Peers
 from fixtures.vfio import DMABUF, NEEDS
 from fixtures.worker import Bench
 

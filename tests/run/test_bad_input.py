@@ -66,7 +66,9 @@ def test_a_rig_file_with_a_misspelt_key(tmp_path: Path, run_suites: RunSuites) -
 
 
 def test_a_declared_gpu_that_the_machine_lacks_fails(tmp_path: Path, run_suites: RunSuites) -> None:
-    run = run_suites("suites", f"--rig={host_rig(tmp_path, ABSENT)}", "-k", "undeclared or local_copy or first_touch")
+    run = run_suites(
+        "suites", f"--rig={host_rig(tmp_path, ABSENT)}", "-k", "undeclared or test_local_copy or first_touch"
+    )
     assert run.status == 1
     told = {test.message.splitlines()[0] for test in run.record.tests if test.outcome == "failed"}
     assert f"rig host:bench declares {ABSENT}, but node host has no such PCI function" in told
@@ -80,7 +82,7 @@ def test_no_driver_is_one_sentence(tmp_path: Path, run_suites: RunSuites) -> Non
         pytest.skip("this machine has no PCI function to declare")
     if any((function / "vendor").read_text().strip() == "0x10de" for function in functions):
         pytest.skip("this machine has an NVIDIA device: there may be a driver")
-    run = run_suites("suites/p2p", f"--rig={host_rig(tmp_path, functions[-1].name)}", "-k", "local_copy and ce")
+    run = run_suites("suites/p2p", f"--rig={host_rig(tmp_path, functions[-1].name)}", "-k", "test_local_copy and ce")
     (test,) = run.record.tests
     assert test.outcome == "failed"
     assert "no CUDA driver" in test.message

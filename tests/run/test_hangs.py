@@ -13,7 +13,7 @@ from tests.run.conftest import Finished, RunSuites
 from tests.support.fuse import Unavailable, serve
 
 PLUGIN = ("-p", "tests.run.plugins.hanging_workload", "--deadline-scale=0.5")
-CHOICE = ("suites/p2p", "--rig=virtual:pcie-pair", "-k", "local_copy")
+CHOICE = ("suites/p2p", "--rig=virtual:pcie-pair", "-k", "test_local_copy")
 
 
 def hang_of(run: Finished) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def by_outcome(run: Finished, outcome: str) -> list[str]:
 
 
 def test_the_mailbox(run_suites: RunSuites) -> None:
-    choice = "(peer_write_lands and 1KiB) or local_copy or first_touch or topology or iommu"
+    choice = "(peer_write_lands and 1KiB) or test_local_copy or first_touch or topology or iommu"
     run = run_suites("suites", "--rig=virtual:pcie-pair", "--plant=iommu-blocks-p2p-mailbox", "-k", choice, HASTE)
     assert run.status == 1, run.output
     failed = by_outcome(run, "failed")
@@ -55,7 +55,7 @@ def test_the_stage2_hole(run_suites: RunSuites) -> None:
 @pytest.mark.parametrize("rig", ["virtual:pcie-pair", "virtual:guest-pair"])
 def test_the_lost_gpu(rig: str, run_suites: RunSuites) -> None:
     run = run_suites(
-        "suites/p2p", f"--rig={rig}", "--plant=gpu-lost", "-k", "local_copy or (peer_write_lands and 1KiB)"
+        "suites/p2p", f"--rig={rig}", "--plant=gpu-lost", "-k", "test_local_copy or (peer_write_lands and 1KiB)"
     )
     assert run.status == 1, run.output
     failed = by_outcome(run, "failed")
@@ -71,7 +71,7 @@ def test_the_lost_gpu(rig: str, run_suites: RunSuites) -> None:
 
 def test_the_hang_that_nothing_explains(run_suites: RunSuites) -> None:
     run = run_suites(
-        "suites/p2p", "--rig=virtual:pcie-pair", "--plant=unattributed-hang", "-k", "local_copy and ce", HASTE
+        "suites/p2p", "--rig=virtual:pcie-pair", "--plant=unattributed-hang", "-k", "test_local_copy and ce", HASTE
     )
     assert run.status == 1, run.output
     (failed,) = by_outcome(run, "failed")
@@ -105,7 +105,7 @@ def test_two_defects_are_both_named(tmp_path: Path, run_suites: RunSuites) -> No
     rig = tmp_path / "three.toml"
     rig.write_text(THREE)
     plants = "iommu-blocks-p2p-mailbox,gpu-lost"
-    choice = "local_copy and gpu2 and ce or peer_write_lands and 1KiB and gpu0-gpu1-ce"
+    choice = "test_local_copy and gpu2 and ce or peer_write_lands and 1KiB and gpu0-gpu1-ce"
     run = run_suites("suites/p2p", f"--rig={rig}", f"--plant={plants}", "-k", choice, HASTE)
     named = {one.test.partition("[")[2]: one.signature for one in run.record.verdicts}
     assert named == {

@@ -21,7 +21,7 @@ from tests.run.conftest import RunSuites, Start, Started, assert_interrupted_wit
 
 def test_a_fault_of_the_tests_gpu_fails_it_though_its_work_succeeded(run_suites: RunSuites) -> None:
     plugin = ("-p", "tests.run.plugins.stray_fault")
-    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "-k", "local_copy and ce", *plugin)
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "-k", "test_local_copy and ce", *plugin)
     outcomes = {test.id.partition("[")[2]: (test.outcome, test.message) for test in run.record.tests}
     assert outcomes["host-gpu0-ce]"][0] == "failed"
     assert outcomes["host-gpu0-ce]"][1].startswith("the test's own work succeeded, but meanwhile: DMAR: [DMA Write")
@@ -52,14 +52,14 @@ def test_a_worker_that_is_slow_to_start_is_no_hang(run_suites: RunSuites, tmp_pa
     """As from a cold disk: 3 s for the process, where the rig leaves a workload 1.5 s."""
     slow = "import sys, time\nif 'dmaproof.node.worker_main' in sys.orig_argv:\n    time.sleep(3)\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
-    choice = ("--rig=virtual:pcie-pair", "-k", "local_copy and gpu0", "--deadline-scale=0.5")
+    choice = ("--rig=virtual:pcie-pair", "-k", "test_local_copy and gpu0", "--deadline-scale=0.5")
     run = run_suites("suites/p2p", *choice, env={"PYTHONPATH": str(tmp_path)})
     assert run.status == 0, run.output
 
 
 def test_after_a_failure_work_goes_on_in_a_fresh_process(run_suites: RunSuites) -> None:
     plugin = ("-p", "tests.run.plugins.worker_pids", "-s")
-    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "-k", "local_copy", *plugin)
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "-k", "test_local_copy", *plugin)
     pids = [(test, int(pid)) for test, pid in re.findall(r"worker of \S+\[(\S+)\]: (\d+)", run.output)]
     outcomes = {test.partition("[")[2].rstrip("]"): outcome for test, outcome in run.outcomes.items()}
     assert len(pids) >= 2
@@ -88,7 +88,9 @@ def test_a_junit_file_of_ones_own_is_written_and_kept_with_the_run(tmp_path: Pat
 
 
 def test_a_planted_defect_that_no_test_meets_is_no_pass(run_suites: RunSuites) -> None:
-    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "-k", "local_copy and gpu0 and ce")
+    run = run_suites(
+        "suites/p2p", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "-k", "test_local_copy and gpu0 and ce"
+    )
     assert run.status == 1
     assert set(run.outcomes.values()) == {"passed"}
 

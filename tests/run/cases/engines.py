@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from dmaproof.endpoint.probe import probe
-from fixtures.pairs import Engine, Peers
+from fixtures.ends import Engine, Peers
 from fixtures.worker import Bench
 
 

@@ -13,8 +13,8 @@ from dmaproof.cuda import kernels
 from dmaproof.cuda.device import device
 from dmaproof.cuda.timing import run_to_end
 from dmaproof.errors import WorkloadFailed
+from fixtures.ends import End
 from fixtures.evidence import Expectations
-from fixtures.pairs import End
 from fixtures.state import Run
 from fixtures.worker import Bench
 

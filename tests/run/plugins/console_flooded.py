@@ -13,6 +13,6 @@ from dmaproof.guest import shell
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     yield
     worker = getattr(item, "funcargs", {})["worker"]
-    flood = "setsid sh -c 'while :; do cat /proc/cpuinfo; done' >/dev/console 2>&1 &"
+    flood = "setsid sh -c 'while :; do cat /proc/cpuinfo; done' >/dev/console 2>&1 & sleep 5"  # it has to show
     assert worker.run(shell.run, argv=["sh", "-c", flood], folder="/").status == 0
     raise AssertionError("on purpose")
