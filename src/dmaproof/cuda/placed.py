@@ -100,14 +100,15 @@ class Placed:
         return HOST not in (self.transfer.source, self.transfer.target) and self.transfer.work == "copy"
 
     def mark(self, seed: int) -> None:
-        """Before the first copy: GPU memory that is to be copied to a GPU gets its words, and the target others."""
+        """Before the first copy: GPU memory that is to be copied to a GPU gets its words, the target others. What is
+        only read has them, and what is only written does not have them yet."""
         if self._by_owners:
             fill(device(self.transfer.source), self.source, seed)
             fill(device(self.transfer.target), self.target, _before(seed))
         elif self.transfer.work == "read":
-            self.worker.use()
-            cu.cuMemsetD32(self.source.address, _VALUE, self.source.nwords)
-            cu.cuCtxSynchronize()
+            _set(self.worker, self.source, _VALUE)
+        elif self.transfer.work == "write":
+            _set(self.worker, self.target, 0)
 
     def wrong(self, seed: int) -> Wrong | None:
         """After the last copy: what did not arrive as it was sent."""
@@ -130,9 +131,7 @@ class Placed:
         """One more round, of which the sum of all words is known."""
         reads = self.transfer.work == "read"
         words, total = (self.source, self.target) if reads else (self.target, self.source)
-        self.worker.use()
-        cu.cuMemsetD32(total.address, 0, 1)
-        cu.cuCtxSynchronize()
+        _set(self.worker, total, 0)
         args = (words.address, words.nbytes // 16, 1, total.address)
         run_to_end(self.worker, lambda s: kernels.launch_wide("dmaproof_read_rounds", self.worker, s, *args))
         right = int(_out(total, self.worker, 0, 4)[0]) == _VALUE * words.nwords & 0xFFFFFFFF
@@ -177,6 +176,12 @@ def placed(transfer: Transfer) -> Iterator[Placed]:
 def _before(seed: int) -> int:
     """The seed of what the target holds before."""
     return (seed + _OTHER) & 0xFFFFFFFF
+
+
+def _set(gpu: Device, buffer: Buffer, value: int) -> None:
+    gpu.use()
+    cu.cuMemsetD32(buffer.address, value, buffer.nwords)
+    cu.cuCtxSynchronize()  # a fill may return before it is done
 
 
 def _in(buffer: Buffer, gpu: Device, at: int, words: Words) -> None:

@@ -16,7 +16,7 @@ from dmaproof.cuda.memory import Buffer, SharedKind, shared
 from dmaproof.cuda.timing import Lane, elapsed_ms, run_to_end
 from dmaproof.cuda.unified.prefetch import HOST, send
 from dmaproof.cuda.unified.system import PAGE_NBYTES
-from dmaproof.cuda.unified.words import increment, require_concurrent
+from dmaproof.cuda.unified.words import cpu_fill, cpu_view, increment, require_concurrent
 from dmaproof.measurement import Measurement
 from dmaproof.progress import note
 
@@ -44,14 +44,13 @@ def migrate(gpu: str, memory: SharedKind, way: Way, nbytes: int, samples: int = 
     require_concurrent(one)
     kernels.load_all(one)
     with shared(one, memory, nbytes) as buffer:
-        buffer.cpu[:] = kernels.pattern(buffer.nwords, _SEED)
+        cpu_fill(buffer, _SEED)
         note("stage", text=f"{samples} x {nbytes} bytes of {memory} memory, {way}")
         times = [_WAYS[way](one, buffer) for _ in range(samples)]
         increment(one, buffer)  # in each way the GPU has the last word
         moved = 2 * nbytes if way == "ping-pong" else nbytes
         rates = tuple(moved / (ms * 1e6) for ms in times)
-        wrong = np.flatnonzero(buffer.cpu != kernels.pattern(buffer.nwords, _SEED) + np.uint32(_ADDED[way](samples)))
-        found = View(len(wrong), int(wrong[0]) * 4 if len(wrong) else None)
+        found = cpu_view(buffer, _SEED, added=_ADDED[way](samples))
         method = f"{memory} memory from host to GPU, {_METHODS[way]}, {nbytes} bytes a sample"
         sweeps = samples + 1 if way == "ping-pong" else samples  # the last look brings them to the GPU once more
         return Migrated(Measurement(_NAMES[way], "GB/s", rates, method), sweeps * nbytes // PAGE_NBYTES, found)
