@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dmaproof.pci import cpus
 
@@ -29,13 +27,3 @@ def test_the_nodes_of_processors(two_nodes: Path) -> None:
 
 def test_a_kernel_without_numa_says_nothing(tmp_path: Path) -> None:
     assert cpus.numa_nodes(tmp_path, {0}) is None
-
-
-@given(st.sets(st.integers(0, 300)))
-def test_a_list_is_read_as_it_was_written(members: set[int]) -> None:
-    assert cpus.parsed(",".join(map(str, sorted(members)))) == members
-
-
-@given(st.text(alphabet="0123456789-, x"))
-def test_no_text_crashes_it(text: str) -> None:
-    assert all(0 <= one <= 1 << 16 for one in cpus.parsed(text))

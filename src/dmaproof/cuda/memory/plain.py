@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dmaproof import cpulist
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory.buffer import Buffer, view
@@ -55,11 +56,9 @@ def near(bdf: str) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def local_cpus(bdf: str) -> set[int]:
-    """``/sys/bus/pci/devices/<bdf>/local_cpulist`` (``0-3,8``); none where it is not told."""
+def local_cpus(bdf: str) -> frozenset[int]:
+    """Those of ``/sys/bus/pci/devices/<bdf>/local_cpulist``; none where it is not told."""
     try:
-        text = Path("/sys/bus/pci/devices", bdf, "local_cpulist").read_text().strip()
+        return cpulist.parse(Path("/sys/bus/pci/devices", bdf, "local_cpulist").read_text())
     except OSError:
-        return set()
-    spans = [part.partition("-") for part in text.split(",") if part]
-    return {cpu for first, _, last in spans for cpu in range(int(first), int(last or first) + 1)}
+        return frozenset()
