@@ -15,7 +15,7 @@ from dmaproof.cuda.device import device
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.integrity import View, fill, verify
 from dmaproof.cuda.memory.buffer import Buffer
-from dmaproof.cuda.memory.vmm import mapped, right_of, supports, wish
+from dmaproof.cuda.memory.vmm import mapped, rights_of, supports, wish
 from dmaproof.errors import CudaError, Unsupported
 
 _NOT_PERMITTED = "CUDA_ERROR_NOT_PERMITTED"
@@ -40,8 +40,7 @@ def fabric_memory(gpu: str) -> Imported:
     if not supports(owner, "HANDLE_TYPE_FABRIC_SUPPORTED"):
         raise Unsupported(f"{gpu}: CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED is 0: it is on no NVLink fabric")
     owner.use()
-    place = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE, int(owner.handle)
-    prop, rights = wish(*place), [right_of(*place)]
+    prop, rights = wish(cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE, int(owner.handle)), rights_of([owner])
     prop.requestedHandleTypes = cu.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_FABRIC
     minimum = cu.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM
     nbytes = int(cu.cuMemGetAllocationGranularity(prop, minimum))

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import numpy as np
-
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
-from dmaproof.cuda.memory.buffer import Buffer, view
+from dmaproof.cuda.memory.buffer import Buffer, address_of, view
 from dmaproof.progress import note
 
 SharedKind = Literal["managed", "malloc", "mmap-shared"]
@@ -34,7 +32,7 @@ def managed(device: Device, nbytes: int) -> Iterator[Buffer]:
     device.use()
     pointer = cu.cuMemAllocManaged(nbytes, cu.CUmemAttach_flags.CU_MEM_ATTACH_GLOBAL.value)
     try:
-        yield Buffer(int(pointer), nbytes, view(int(pointer), nbytes))
+        yield view(int(pointer), nbytes)
     finally:
         device.use()
         cu.cuMemFree(pointer)
@@ -56,7 +54,7 @@ def _malloced(_device: Device, nbytes: int) -> Iterator[Buffer]:
     try:
         if libc.madvise(address, nbytes_whole, mmap.MADV_DONTNEED):
             raise OSError(ctypes.get_errno(), "madvise(MADV_DONTNEED)")
-        yield Buffer(address, nbytes, view(address, nbytes))
+        yield view(address, nbytes)
     finally:
         libc.free(address)
 
@@ -65,10 +63,7 @@ def _malloced(_device: Device, nbytes: int) -> Iterator[Buffer]:
 def _mapped_shared(_device: Device, nbytes: int) -> Iterator[Buffer]:
     """A mapping that fork(2) would share (mmap(2)): the kernel keeps its pages as those of a file."""
     with mmap.mmap(-1, nbytes, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as mapping:
-        words = np.frombuffer(mapping, np.uint32, nbytes // 4)
-        address = words.ctypes.data
-        del words  # a view of the mapping would keep it from being closed
-        yield Buffer(address, nbytes, view(address, nbytes))
+        yield view(address_of(mapping), nbytes)
 
 
 _SHARED = {"managed": managed, "malloc": _malloced, "mmap-shared": _mapped_shared}

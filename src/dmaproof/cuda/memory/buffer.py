@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,12 @@ class Buffer:
         return self.words
 
 
-def view(address: int, nbytes: int) -> Words:
-    """The CPU's view of memory that stays mapped."""
-    return np.ctypeslib.as_array((ctypes.c_uint32 * (nbytes // 4)).from_address(address))
+def view(address: int, nbytes: int) -> Buffer:
+    """Memory of this process that somebody else keeps mapped, with the CPU's view of it."""
+    words = np.ctypeslib.as_array((ctypes.c_uint32 * (nbytes // 4)).from_address(address))
+    return Buffer(address, nbytes, words)
+
+
+def address_of(mapping: mmap.mmap) -> int:
+    """Where ``mapping`` is. Nothing looks at it any more: that would keep it from being closed."""
+    return int(np.frombuffer(mapping, np.uint8).ctypes.data)

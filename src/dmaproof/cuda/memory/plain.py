@@ -28,14 +28,15 @@ def on_device(device: Device, nbytes: int) -> Iterator[Buffer]:
 
 
 @contextmanager
-def pinned(device: Device, nbytes: int) -> Iterator[Buffer]:
-    """Page-locked host memory, mapped for every context (cuMemHostAlloc PORTABLE | DEVICEMAP), on ``device``'s node."""
+def pinned(device: Device, nbytes: int, flags: int = 0) -> Iterator[Buffer]:
+    """Page-locked host memory, mapped for every context (cuMemHostAlloc PORTABLE | DEVICEMAP, and ``flags``), on
+    ``device``'s node."""
     device.use()
     with near(device.bdf):
-        pointer = cu.cuMemHostAlloc(nbytes, cu.CU_MEMHOSTALLOC_PORTABLE | cu.CU_MEMHOSTALLOC_DEVICEMAP)
-    address = int(pointer)
+        all_flags = cu.CU_MEMHOSTALLOC_PORTABLE | cu.CU_MEMHOSTALLOC_DEVICEMAP | flags
+        address = int(cu.cuMemHostAlloc(nbytes, all_flags))
     try:
-        yield Buffer(address, nbytes, view(address, nbytes))
+        yield view(address, nbytes)
     finally:
         device.use()
         cu.cuMemFreeHost(address)

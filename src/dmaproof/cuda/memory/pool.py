@@ -9,6 +9,7 @@ from typing import Any
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory.buffer import Buffer
+from dmaproof.cuda.memory.vmm import rights_of
 from dmaproof.errors import Unsupported
 from dmaproof.progress import note
 
@@ -22,7 +23,7 @@ def from_pool(owner: Device, users: Sequence[Device], nbytes: int) -> Iterator[B
     pool = cu.cuMemPoolCreate(_props(owner))
     try:
         if users:
-            cu.cuMemPoolSetAccess(pool, [_right(one) for one in users], len(users))
+            cu.cuMemPoolSetAccess(pool, rights_of(users), len(users))
         with _allocated(owner, pool, nbytes) as address:
             note("allocation", va=address, nbytes=nbytes, memory=f"device {owner.bdf} (pool)")
             yield Buffer(address, nbytes)
@@ -53,11 +54,3 @@ def _props(owner: Device) -> Any:
     props.location.type = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
     props.location.id = int(owner.handle)
     return props
-
-
-def _right(user: Device) -> Any:
-    right = cu.CUmemAccessDesc()
-    right.location.type = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-    right.location.id = int(user.handle)
-    right.flags = cu.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-    return right

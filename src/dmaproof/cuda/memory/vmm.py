@@ -35,8 +35,7 @@ def on_device_by_handle(owner: Device, users: Sequence[Device], nbytes: int) -> 
     kind = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
     prop = wish(kind, int(owner.handle))
     prop.requestedHandleTypes = cu.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
-    rights = [right_of(kind, int(one.handle)) for one in (owner, *users)]
-    with _mapped(prop, rights, nbytes) as address:
+    with _mapped(prop, rights_of([owner, *users]), nbytes) as address:
         note("allocation", va=address, nbytes=nbytes, memory=f"device {owner.bdf} (vmm)")
         yield Buffer(address, nbytes)
 
@@ -47,11 +46,9 @@ def on_numa_node(device: Device, nbytes: int) -> Iterator[Buffer]:
     if not supports(device, "HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED"):
         raise Unsupported(f"{device.bdf}: CU_DEVICE_ATTRIBUTE_HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED is 0")
     number = max(device.attribute("HOST_NUMA_ID"), 0)  # -1 where the system has no NUMA; cuMemCreate wants 0 then
-    kinds = cu.CUmemLocationType
-    host = kinds.CU_MEM_LOCATION_TYPE_HOST_NUMA
-    rights = [right_of(kinds.CU_MEM_LOCATION_TYPE_DEVICE, int(device.handle)), right_of(host, number)]
-    with _mapped(wish(host, number), rights, nbytes) as address:
-        yield Buffer(address, nbytes, view(address, nbytes))
+    host = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_HOST_NUMA
+    with _mapped(wish(host, number), [*rights_of([device]), _right(host, number)], nbytes) as address:
+        yield view(address, nbytes)
 
 
 def exported(address: int) -> int:
@@ -71,8 +68,7 @@ def imported(fd: int, users: Sequence[Device], nbytes: int) -> Iterator[Buffer]:
     handle = cu.cuMemImportFromShareableHandle(fd, kind)
     try:
         size = _rounded(cu.cuMemGetAllocationPropertiesFromHandle(handle), nbytes)
-        on_device = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-        with mapped(handle, [right_of(on_device, int(one.handle)) for one in users], size) as address:
+        with mapped(handle, rights_of(users), size) as address:
             yield Buffer(address, nbytes)
     finally:
         cu.cuMemRelease(handle)
@@ -120,7 +116,12 @@ def wish(kind: Any, number: int) -> Any:
     return prop
 
 
-def right_of(kind: Any, number: int) -> Any:
+def rights_of(users: Sequence[Device]) -> list[Any]:
+    """The rights of GPUs to read and write."""
+    return [_right(cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE, int(one.handle)) for one in users]
+
+
+def _right(kind: Any, number: int) -> Any:
     """The right of a place to read and write (CUmemAccessDesc)."""
     right = cu.CUmemAccessDesc()
     right.location.type, right.location.id = kind, number

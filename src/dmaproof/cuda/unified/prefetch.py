@@ -11,8 +11,9 @@ from dmaproof.cuda.device import Device, device
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.integrity import View, fill, verify
 from dmaproof.cuda.memory import Buffer, SharedKind, shared
+from dmaproof.cuda.memory.buffer import view
 from dmaproof.cuda.timing import Lane, elapsed_ms, run_to_end
-from dmaproof.cuda.unified.system import PAGE_NBYTES, view
+from dmaproof.cuda.unified.system import PAGE_NBYTES
 from dmaproof.cuda.unified.where import Pages, last_prefetch, pages
 from dmaproof.cuda.unified.words import cpu_fill, cpu_view, increment, require_concurrent
 from dmaproof.measurement import Measurement

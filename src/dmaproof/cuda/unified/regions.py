@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from dmaproof.cuda.memory import Words
+from dmaproof.cuda.memory.buffer import view
 from dmaproof.errors import Unsupported
 from dmaproof.progress import note
 
@@ -55,7 +54,7 @@ def mapped(nbytes: int, protection: int = READ_WRITE) -> Iterator[Region]:
     address = _place(nbytes, protection)
     note("allocation", va=address, nbytes=nbytes, memory="mmap")
     try:
-        yield Region(address, nbytes, np.ctypeslib.as_array((ctypes.c_uint32 * (nbytes // 4)).from_address(address)))
+        yield Region(address, nbytes, view(address, nbytes).cpu)
     finally:
         _libc.munmap(address, nbytes)  # no mapping, or another that was moved here: all is the region's
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import IO, Literal
 
 from dmaproof.cuda.device import Device
-from dmaproof.cuda.memory import Buffer, SharedKind, shared
+from dmaproof.cuda.memory import Buffer, SharedKind, hugepages, shared
+from dmaproof.cuda.memory.buffer import address_of, view
 from dmaproof.errors import Unsupported
 from dmaproof.progress import note
 
@@ -28,7 +25,6 @@ SYSTEM_KINDS: tuple[Kind, ...] = (
     *("malloc", "stack", "mmap", "mmap-shared", "memfd", "file", "file-private", "hugetlb", "hugetlb-shared"),
 )
 PAGE_NBYTES = mmap.PAGESIZE
-_MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman.h; also x86 and arm64
 _CALLS_NBYTES = 8 << 20
 """What the thread whose stack is lent needs of it at most, with the driver's calls."""
 
@@ -45,63 +41,27 @@ def memory(device: Device, kind: Kind, nbytes: int) -> Iterator[Buffer]:
         yield view(address, nbytes)
 
 
-def view(address: int, nbytes: int) -> Buffer:
-    """Memory of this process that somebody else keeps mapped."""
-    words = np.ctypeslib.as_array((ctypes.c_uint32 * (nbytes // 4)).from_address(address))
-    return Buffer(address, nbytes, words)
-
-
 @contextmanager
 def _mapping(kind: MappedKind, nbytes: int) -> Iterator[int]:
-    fd, flags, length = -1, mmap.MAP_PRIVATE, nbytes
-    if kind in ("memfd", "file", "file-private"):
-        fd, flags = _file(kind, nbytes), mmap.MAP_PRIVATE if kind == "file-private" else mmap.MAP_SHARED
-    else:
-        flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if kind == "hugetlb-shared" else mmap.MAP_PRIVATE)
     if kind in ("hugetlb", "hugetlb-shared"):
-        flags |= _MAP_HUGETLB
-        length = -(-nbytes // _huge_page_nbytes()) * _huge_page_nbytes()
-    try:
-        mapping = _map(fd, length, flags, kind)
-    finally:
-        if fd >= 0:
-            os.close(fd)
-    with mapping:
-        words = np.frombuffer(mapping, np.uint8)
-        address = words.ctypes.data
-        del words  # a view of the mapping would keep it from being closed
-        yield int(address)
-
-
-def _map(fd: int, length: int, flags: int, kind: MappedKind) -> mmap.mmap:
-    try:
-        return mmap.mmap(fd, length, flags)
-    except OSError as error:
-        if not flags & _MAP_HUGETLB:
-            raise
-        raise Unsupported(
-            f"no {length >> 20} MiB of huge pages for {kind} memory ({error.strerror}): write a number to "
-            "/proc/sys/vm/nr_hugepages"
-        ) from error
-
-
-def _file(kind: MappedKind, nbytes: int) -> int:
-    """An unlinked file of ``nbytes``."""
-    if kind == "memfd":
-        fd = os.memfd_create("dmaproof-shared")
+        made = hugepages.mapped(nbytes, shared=kind == "hugetlb-shared")
+    elif kind == "mmap":
+        made = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
-        with tempfile.TemporaryFile(dir="/var/tmp") as file:  # on a disk, where /tmp often is memory
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, nbytes)
-    return fd
+        made = _of_file(kind, nbytes)
+    with made as mapping:
+        yield address_of(mapping)
 
 
-def _huge_page_nbytes() -> int:
-    """The size that MAP_HUGETLB without a size takes."""
-    found = re.search(r"^Hugepagesize:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    if found is None:
-        raise Unsupported("/proc/meminfo names no Hugepagesize: this kernel has no huge pages to give")
-    return int(found[1]) << 10
+def _of_file(kind: MappedKind, nbytes: int) -> mmap.mmap:
+    """Of an unlinked file: in memory, or on a disk, where /tmp often is memory."""
+    with _memfd() if kind == "memfd" else tempfile.TemporaryFile(dir="/var/tmp") as file:
+        file.truncate(nbytes)
+        return mmap.mmap(file.fileno(), nbytes, mmap.MAP_PRIVATE if kind == "file-private" else mmap.MAP_SHARED)
+
+
+def _memfd() -> IO[bytes]:
+    return os.fdopen(os.memfd_create("dmaproof-shared"), "r+b")
 
 
 @contextmanager
