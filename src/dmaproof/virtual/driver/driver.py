@@ -29,7 +29,7 @@ class Driver:
     """Everything behind cuInit. All use is under the driver's lock."""
 
     def __init__(self, link: MachineLink) -> None:
-        self.link, self.pid = link, os.getpid()
+        self.link = link
         self.fabric = Fabric(link.node)
         ordered = sorted(link.node.gpus, key=lambda gpu: gpu.bdf)
         self.devices = tuple(Device(number, gpu) for number, gpu in enumerate(ordered))
@@ -131,6 +131,10 @@ class Driver:
 
 
 _state: list[Driver] = []
+_forked: list[int] = []
+"""Filled in a process that was forked from one with a driver. Asking for the process's number at every call costs more
+than some calls do."""
+os.register_at_fork(after_in_child=lambda: _forked.append(os.getpid()) if _state else None)
 
 
 def initialize() -> None:
@@ -142,7 +146,7 @@ def initialize() -> None:
 
 def driver() -> Driver:
     """The driver of this process; NOT_INITIALIZED before cuInit, and in a child forked after it."""
-    if not _state or _state[0].pid != os.getpid():
+    if not _state or _forked:
         raise DriverError(CuResult.NOT_INITIALIZED)
     return _state[0]
 

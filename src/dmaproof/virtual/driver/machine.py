@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from dmaproof.virtual.wire import (
     Kernel,
     PageFault,
     Presence,
+    written,
 )
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -36,31 +36,31 @@ class MachineLink:
         # A bare descriptor: the connection is to live until the process ends, not until the interpreter does.
         self._fd = _connect(root / "run" / "machine.sock").detach()
         self._lines = os.fdopen(self._fd, "rb", closefd=False)
-        welcome = self._ask(asdict(Hello(pid=os.getpid(), process=_process_name())))
+        welcome = self._ask(Hello(pid=os.getpid(), process=_process_name()))
         self.node = Node.model_validate_json(str(welcome["node"]))
 
     def dma(self, request: Dma) -> DmaOutcome:
-        return DmaOutcome(**self._ask(asdict(request)))
+        return DmaOutcome(**self._ask(request))
 
     def fault(self, request: PageFault) -> FaultOutcome:
-        return FaultOutcome(**self._ask(asdict(request)))
+        return FaultOutcome(**self._ask(request))
 
     def kernel(self, gpu: str, event: Literal["begins", "ends", "traps"]) -> None:
-        self._ask(asdict(Kernel(gpu=gpu, event=event)))
+        self._ask(Kernel(gpu=gpu, event=event))
 
     def inquire(self, gpu: str, *, context: bool = False) -> Presence:
-        return Presence(**self._ask(asdict(Inquiry(gpu=gpu, context=context))))
+        return Presence(**self._ask(Inquiry(gpu=gpu, context=context)))
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: Hello | Dma | PageFault | Kernel | Inquiry) -> dict[str, Any]:
         with self._lock:
             try:
-                _write(self._fd, json.dumps(request).encode() + b"\n")
+                _write(self._fd, written(request))
                 line = self._lines.readline()
             except OSError as error:
                 raise _gone(str(error)) from error
         if not line:
             raise _gone("it closed the connection")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line.decode())
         if "error" in answer:
             raise DriverError(CuResult.UNKNOWN, f"the virtual machine refused {request}: {answer['error']}")
         return answer

@@ -27,6 +27,9 @@ Run = Callable[[float, float], "float | Generator[None, None, float]"]
 """``run(ready_ns, queued_ns)`` carries an operation out and gives its modelled end; a generator, to be polled."""
 
 
+_ROUNDS = 16
+
+
 class Owner(Protocol):
     """The context of a stream: ``fail`` makes an error of its work sticky."""
 
@@ -163,13 +166,26 @@ class Scheduler:
         backoff = _Backoff()
         while True:
             with LOCK:
-                moved = self._round()
-                polling = any(stream.queue and stream.queue[0].polled is not None for stream in self._busy)
-                if not moved and not polling:
+                moved = self._rounds()
+                if not moved and not self._polling:
                     backoff.rest()
                     CHANGED.wait()
                     continue
             backoff.pause(moved)
+
+    @property
+    def _polling(self) -> bool:
+        return any(stream.queue and stream.queue[0].polled is not None for stream in self._busy)
+
+    def _rounds(self) -> bool:
+        """A few at once: to wake whoever waits, and to let others have the lock, takes longer than a copy."""
+        moved = self._round()
+        if moved:
+            for _ in range(_ROUNDS):
+                if self._polling or not self._round():
+                    break
+            CHANGED.notify_all()
+        return moved
 
     def _round(self) -> bool:
         moved = False
@@ -177,8 +193,6 @@ class Scheduler:
             moved = (bool(stream.queue) and self._advance(stream)) or moved
             if not stream.queue or stream.stuck:
                 self._busy.pop(stream, None)
-        if moved:
-            CHANGED.notify_all()
         return moved
 
 

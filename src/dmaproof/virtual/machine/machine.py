@@ -57,6 +57,7 @@ class Machine:
     clients: dict[int, Process] = field(default_factory=dict)
     blocked: dict[int | str, Blocked] = field(default_factory=dict)
     heap: Literal["private", "shared"] = "private"
+    _paths: dict[tuple[str, str], Path] = field(default_factory=dict)
 
     def connect(self, client: int, process: Process) -> None:
         self.clients[client] = process
@@ -134,6 +135,11 @@ class Machine:
 
     def path(self, source: str, target: str) -> Path:
         """The declared path between two places. ValueError where the rig declares none with rates."""
+        if (source, target) not in self._paths:
+            self._paths[source, target] = self._declared(source, target)
+        return self._paths[source, target]
+
+    def _declared(self, source: str, target: str) -> Path:
         names = [HOST_NAME if place == HOST else self.gpus[place].rig.name for place in (source, target)]
         path = self.node.path_between(*names)
         if path is None or path.bandwidth_GBps is None or path.latency_ns is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_int, c_longlong, c_uint, c_ulonglong, c_void_p
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from dmaproof.rig.hardware import Gpu
@@ -42,7 +41,7 @@ class FieldValue(Structure):
 
 
 def _vitals(gpu: Gpu) -> Vitals:
-    return Vitals(**session().link.ask(asdict(Checkup(gpu=gpu.bdf))))
+    return Vitals(**session().link.ask(Checkup(gpu=gpu.bdf)))
 
 
 def _of(device: int | None) -> Vitals:

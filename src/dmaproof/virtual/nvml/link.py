@@ -9,13 +9,12 @@ import select
 import socket
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dmaproof.rig.model import Node
 from dmaproof.virtual.nvml.codes import Code, NvmlError
-from dmaproof.virtual.wire import ROOT_VARIABLE, GpuEvent, Hello, Inquiry, Presence, Watch
+from dmaproof.virtual.wire import ROOT_VARIABLE, Checkup, GpuEvent, Hello, Inquiry, Presence, Watch, written
 
 _ANSWER_TIMEOUT_S = 10.0
 _CHUNK_NBYTES = 65536
@@ -32,12 +31,12 @@ class Link:
         self._readable.register(self._socket, select.POLLIN)
         atexit.register(self.close)  # a C library's descriptors end with the process, without a word
         hello = Hello(pid=os.getpid(), process=Path("/proc/self/comm").read_text(encoding="utf-8").strip())
-        self.node = Node.model_validate_json(str(self.ask(asdict(hello))["node"]))
+        self.node = Node.model_validate_json(str(self.ask(hello)["node"]))
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Hello | Inquiry | Checkup | Watch) -> dict[str, Any]:
         with self._lock:
             try:
-                self._socket.sendall(json.dumps(request).encode() + b"\n")
+                self._socket.sendall(written(request))
             except OSError as error:
                 raise NvmlError(Code.UNKNOWN) from error
             answer = self.line(time.monotonic() + _ANSWER_TIMEOUT_S)
@@ -65,11 +64,11 @@ class Link:
         return chunk
 
     def is_lost(self, gpu: str) -> bool:
-        return Presence(**self.ask(asdict(Inquiry(gpu=gpu)))).state == "lost"
+        return Presence(**self.ask(Inquiry(gpu=gpu))).state == "lost"
 
     def watch(self) -> None:
         """From here on ``next_event`` gives events. The machine has begun to send them when this returns."""
-        self.ask(asdict(Watch()))
+        self.ask(Watch())
 
     def next_event(self, deadline_s: float) -> GpuEvent | None:
         found = self.line(deadline_s)
