@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dmaproof.cuda.copies import Engine, copy_latency, load_latency
-from dmaproof.triage.shortfall import EXCESS
 from fixtures.ends import Pair
-from fixtures.measure import Measure
+from fixtures.measure import Measure, reaches
 from fixtures.worker import Bench
 
 
@@ -24,5 +23,4 @@ def test_peer_latency(pair: Pair, engine: Engine, worker: Bench, measure: Measur
     declared = pair.path.latency_ns if pair.path and engine == "sm" else None
     where = {"source": pair.source.name, "target": pair.target.name, "path": engine}
     measure(measured, **where, peer=True, declared=declared)
-    if declared is not None:
-        assert measured.median <= declared * (1 + EXCESS), f"{measured.median:.0f} ns, declared {declared:.0f} ns"
+    assert reaches(measured, declared, engine), f"{measured.median:.0f} ns, declared {declared} ns"

@@ -38,6 +38,12 @@ def test_a_slow_link_does_not_reach_its_rate(GBps: float, engine: str, reached: 
     assert reaches(measured, None, engine)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("nanoseconds", "reached"), [(10.0, True), (1240.0, True), (1260.0, False)])
+def test_a_long_latency_does_not_reach_what_is_declared(nanoseconds: float, reached: bool) -> None:
+    measured = Measurement("latency_ns", "ns", (nanoseconds,) * 3, "test")
+    assert reaches(measured, 1000.0, "sm") is reached
+
+
 def test_an_observer_that_dies_is_a_blind_spot_of_the_run(start: Start) -> None:
     started = start("suites/p2p", "--rig=virtual:pcie-pair", "-v", "-k", "copy or lands")
     started.wait_for("PASSED")

@@ -31,11 +31,7 @@ class Rate:
     def is_short(self) -> bool:
         """Whether it misses what is declared: too low a bandwidth, too long a latency."""
         one = self.measured
-        if one.declared is None:
-            return False
-        if one.unit == "ns":
-            return one.value > one.declared * (1 + EXCESS)
-        return one.value < one.declared * (1 - tolerance(one.engine))
+        return one.declared is not None and misses(one.value, one.declared, one.unit, one.engine)
 
     @property
     def ends(self) -> frozenset[str]:
@@ -51,6 +47,16 @@ class Rate:
 
 def tolerance(engine: str | None) -> float:
     return SHORTFALL_SM if engine == "sm" else SHORTFALL
+
+
+def bound(declared: float, unit: str, engine: str | None) -> float:
+    """The last figure that counts as what is declared: a rate (GB/s) may be that much lower, a latency (ns) longer."""
+    return declared * (1 + EXCESS) if unit == "ns" else declared * (1 - tolerance(engine))
+
+
+def misses(value: float, declared: float, unit: str, engine: str | None) -> bool:
+    last = bound(declared, unit, engine)
+    return value > last if unit == "ns" else value < last
 
 
 def rates(case: Case) -> tuple[Rate, ...]:

@@ -40,6 +40,7 @@ def test_nothing_found_is_unexplained_and_says_what_was_looked_at() -> None:
     assert "18 of 18 NVLinks of gpu0 are up" in found.looked_at
     assert "clocks event reasons of gpu0: idle" in found.looked_at
     assert "unexplained by" in found.text
+    assert reason.explained(node(), found, seen(*HEALTHY)) == found, "a test may fail in its teardown too"
 
 
 @pytest.mark.parametrize("declared", [18, None])

@@ -91,7 +91,7 @@ def entries(
     for figure in figures:
         if figure.node == node.name and figure.value > 0 and (one := key(node, figure, setting)) is not None:
             found.setdefault(one, []).append(figure)
-    return [_entry(one, alike, when, versions) for one, alike in found.items()]
+    return [_entry(one, same, when, versions) for one, same in found.items()]
 
 
 def _entry(key: Key, figures: list[Figure], when: str, versions: Mapping[str, str]) -> Entry:
@@ -112,7 +112,7 @@ def judge(node: Node, figure: Figure, setting: Setting, known: Baselines) -> Jud
         return None
     away = max(entry.spread, peers.floor(kind) * entry.median)
     bound = entry.median + away if figure.lower_is_better else entry.median - away
-    low = figure.best > bound if figure.lower_is_better else figure.best < bound
+    low = figure.misses(bound)
     text = f"{figure.told}; the baseline of {entry.key.product}, driver {entry.key.branch}, is {entry.median:.4g}"
     return Judgement(
         figure=figure, by="baseline", standing="low" if low else "fine", topology=kind.place.text, among=entry.n,

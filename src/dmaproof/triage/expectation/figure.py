@@ -72,6 +72,10 @@ class Figure:
         samples = self.samples or (self.value,)
         return min(samples) if self.lower_is_better else max(samples)
 
+    def misses(self, bound: float) -> bool:
+        """Whether even its best sample is worse than ``bound``."""
+        return self.best > bound if self.lower_is_better else self.best < bound
+
     @property
     def ends(self) -> tuple[str, str]:
         return self.source, self.target

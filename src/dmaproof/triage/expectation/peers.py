@@ -67,7 +67,7 @@ def judge(node: Node, figures: Iterable[Figure]) -> Iterator[Judgement]:
 
 def _judged(kind: Kind, figure: Figure, found: Spread) -> Judgement:
     """Paths of a kind that nobody knows may well be different ones: nothing is certain there."""
-    low = figure.best > found.bound if figure.lower_is_better else figure.best < found.bound
+    low = figure.misses(found.bound)
     beside = f"the middle of {found.among} such figures is {found.middle:.4g} {figure.unit}"
     text = f"{figure.told}; {beside} ({kind.place.text})"
     return Judgement(

@@ -43,7 +43,7 @@ class _Search:
 
 def explained(node: Node, judgement: Judgement, seen: Seen) -> Judgement:
     """``judgement`` with the reason for a figure that is low; one that has a reason keeps it."""
-    if judgement.standing != "low" or judgement.reason not in ("", "unexplained"):
+    if judgement.standing != "low" or judgement.reason:
         return judgement
     figure, search = judgement.figure, _Search()
     gpus = [node.gpu[name] for name in figure.gpus if name in node.gpu]
