@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dmaproof.virtual.driver.access import Access, Operation, settle
+from dmaproof.virtual.driver.access import Operation, settle
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, copy
 from dmaproof.virtual.driver.driver import Driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError
+from dmaproof.virtual.driver.errors import DriverError, require
 from dmaproof.virtual.driver.gpus import Context, Device
 from dmaproof.virtual.driver.graphs import NodeType, Task
 from dmaproof.virtual.driver.host import SystemMemory, readable
@@ -50,15 +50,22 @@ class End:
         return driver.devices[self.found.gpu]
 
 
-def end_of_copy(driver: Driver, va: int, nbytes: int) -> End:
+def end_of_copy(driver: Driver, context: Context, va: int, nbytes: int, access: Literal["read", "write"]) -> End:
     """What ``va`` names, checked when the copy is asked for. Raises DriverError INVALID_VALUE."""
     found = driver.space.find(va, nbytes)
     if found is None:
-        if driver.space.is_device_address(va) or not readable(va, nbytes):
-            raise DriverError(CuResult.INVALID_VALUE)
-    elif va + nbytes > found.end or (found.access is not None and not any(found.access.values())):
-        raise DriverError(CuResult.INVALID_VALUE)  # mapped memory that nobody was given access to is none yet
+        require(not driver.space.is_device_address(va) and readable(va, nbytes))
+    else:
+        require(va + nbytes <= found.end and _usable(context, found, access))
     return End(va, found)
+
+
+def _usable(context: Context, found: Allocation, access: Literal["read", "write"]) -> bool:
+    """Mapped memory that nobody was given access to is none yet. A pool's is no part of copies that a GPU without
+    rights to it is asked for (cuda-python, cuda_core/tests/test_memory_peer_access.py)."""
+    if found.by == "pool" and found.kind == "device":
+        return may(context, found, access)
+    return found.access is None or any(found.access.values())
 
 
 def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, nbytes: int) -> None:
@@ -69,7 +76,8 @@ def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, n
     if stream.capture is not None:
         driver.submit(stream, copy_task(driver, stream.context, target_va, source_va, nbytes))
         return
-    target, source = end_of_copy(driver, target_va, nbytes), end_of_copy(driver, source_va, nbytes)
+    target = end_of_copy(driver, stream.context, target_va, nbytes, "write")
+    source = end_of_copy(driver, stream.context, source_va, nbytes, "read")
     memory = source.memory
     if source.found is None and not stream.idle:
         # Pageable memory is staged before the call returns: the program may change or free it then.
@@ -84,8 +92,8 @@ def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, n
 def copy_task(driver: Driver, context: Context, target_va: int, source_va: int, nbytes: int) -> Task:
     """A copy by ``context``'s engines that a graph does again and again: what the addresses name is looked at each
     time, because memory may have come and gone. Raises DriverError INVALID_VALUE."""
-    for va in (target_va, source_va):
-        end_of_copy(driver, va, nbytes)
+    end_of_copy(driver, context, target_va, nbytes, "write")
+    end_of_copy(driver, context, source_va, nbytes, "read")
 
     def run(ready_ns: float, queued_ns: float) -> float:
         target = _end_now(driver, context, target_va, nbytes, "write")
@@ -95,9 +103,9 @@ def copy_task(driver: Driver, context: Context, target_va: int, source_va: int, 
     return Task(NodeType.MEMCPY, context, run)
 
 
-def _end_now(driver: Driver, context: Context, va: int, nbytes: int, access: Access) -> End:
+def _end_now(driver: Driver, context: Context, va: int, nbytes: int, access: Literal["read", "write"]) -> End:
     try:
-        return end_of_copy(driver, va, nbytes)
+        return end_of_copy(driver, context, va, nbytes, access)
     except DriverError:
         Operation(driver, context, "ce").illegal(va, access)
 
@@ -191,8 +199,7 @@ def queue_fill(driver: Driver, stream: Stream, va: int, unit: bytes, nunits: int
 def fill_task(driver: Driver, context: Context, va: int, unit: bytes, nunits: int) -> Task:
     """A fill by ``context``'s engines. Raises DriverError INVALID_VALUE."""
     nbytes = nunits * len(unit)
-    if va % len(unit) or end_of_copy(driver, va, nbytes or 1).found is None:
-        raise DriverError(CuResult.INVALID_VALUE)
+    require(va % len(unit) == 0 and end_of_copy(driver, context, va, nbytes or 1, "write").found is not None)
 
     def run(ready_ns: float, queued_ns: float) -> float:
         operation = Operation(driver, context, "ce")

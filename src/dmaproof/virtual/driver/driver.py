@@ -18,6 +18,7 @@ from dmaproof.virtual.driver.handles import Handles
 from dmaproof.virtual.driver.ipc import Opened
 from dmaproof.virtual.driver.lock import CHANGED
 from dmaproof.virtual.driver.machine import MachineLink, open_machine
+from dmaproof.virtual.driver.pools import PlacePools
 from dmaproof.virtual.driver.streams import Op, Run, Scheduler, Stream
 
 LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
@@ -38,7 +39,7 @@ class Driver:
         self.space = AddressSpace(_ROOM_PER_GPU * sum(device.memory_nbytes for device in self.devices))
         self.held: dict[object, float] = {}
         self.releases: dict[object, float] = {}
-        self.captures = Captures()
+        self.captures, self.pools = Captures(), PlacePools()
         self.opened: dict[object, Opened] = {}  # by handle and context
         self.prefetched: list[tuple[int, int, int]] = []  # start, end, location: of memory that CUDA did not hand out
         self._numbers = itertools.count(1)

@@ -116,6 +116,12 @@ class NeverCompletesError(Exception):
     """The operation at the head of a stream will not complete: an engine waits for what does not come."""
 
 
+def require(holds: object) -> None:
+    """What the caller passed is right; INVALID_VALUE where not."""
+    if not holds:
+        raise DriverError(CuResult.INVALID_VALUE)
+
+
 def not_supported(what: str) -> DriverError:
     """A call met with parameters that the virtual driver does not implement: loud, never a false success."""
     return DriverError(CuResult.NOT_SUPPORTED, f"not implemented by the virtual driver: {what}")

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Device:
-    """GPU number ``ordinal`` (PCI order, as with CUDA_DEVICE_ORDER=PCI_BUS_ID) and the bytes of it in use. ``pool`` is
-    the handle of the pool that streams allocate from, 0 for the default one; 0 as long as nobody asked for that.
-    ``context`` is the primary one, ``contexts`` are all."""
+    """GPU number ``ordinal`` (PCI order, as with CUDA_DEVICE_ORDER=PCI_BUS_ID) and the bytes of it in use. ``context``
+    is the primary one, ``contexts`` are all."""
 
     ordinal: int
     gpu: Gpu
@@ -27,8 +26,6 @@ class Device:
     context: Context | None = None
     contexts: list[Context] = field(default_factory=list)
     flags: int = 0
-    pool: int = 0
-    default_pool: int = 0
 
     @property
     def bdf(self) -> str:

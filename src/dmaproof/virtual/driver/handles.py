@@ -23,11 +23,11 @@ class Handles:
         self._objects[handle] = one
         return handle
 
-    def get(self, handle: int, kind: type[T]) -> T:
-        """The ``kind`` behind ``handle``; INVALID_HANDLE for anything else."""
+    def get(self, handle: int, kind: type[T], otherwise: CuResult = CuResult.INVALID_HANDLE) -> T:
+        """The ``kind`` behind ``handle``; DriverError ``otherwise`` for anything else."""
         found = self._objects.get(handle)
         if not isinstance(found, kind):
-            raise DriverError(CuResult.INVALID_HANDLE)
+            raise DriverError(otherwise)
         return found
 
     def of(self, one: object) -> int | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GRANULARITY = 2 << 20
 POSIX_FD, FABRIC = 1, 8
 """CUmemAllocationHandleType (cuda.h)."""
-DEVICE, ON_HOST, HOST_NUMA = 1, 2, 3
+NO_LOCATION, DEVICE, ON_HOST, HOST_NUMA, HOST_NUMA_CURRENT = 0, 1, 2, 3, 4
 """CUmemLocationType (cuda.h)."""
 
 

@@ -17,12 +17,13 @@ def release(driver: Driver, found: Allocation) -> None:
     driver.space.remove(found)
     if found.exported is not None:
         os.close(found.exported)
-    others = found.by == "ipc" or (isinstance(found.backing, Pool) and found.backing.imported)
-    if found.kind == "device" and not others:
+    pool = found.backing if isinstance(found.backing, Pool) else None
+    ours = found.by != "ipc" and not (pool is not None and pool.imported)
+    if found.kind == "device" and ours:
         driver.devices[found.gpu].used_nbytes -= found.nbytes
-        if isinstance(found.backing, Pool):
-            found.backing.take_back(found.nbytes)
-    elif isinstance(found.memory, ManagedPages):
+    if pool is not None and ours:
+        pool.take_back(found.nbytes)
+    if isinstance(found.memory, ManagedPages):
         found.memory.close()
     elif found.kind == "pinned" and isinstance(found.memory, MappedMemory):
         unmap(found.memory.address, found.memory.nbytes)

@@ -23,6 +23,8 @@ extern int PyGILState_Ensure(void) __attribute__((weak));
 extern void PyGILState_Release(int) __attribute__((weak));
 extern int PyRun_SimpleString(const char *) __attribute__((weak));
 extern int Py_IsInitialized(void) __attribute__((weak));
+extern void PyErr_Fetch(void **type, void **value, void **traceback) __attribute__((weak));
+extern void PyErr_Restore(void *type, void *value, void *traceback) __attribute__((weak));
 
 typedef void *(*resolver_fn)(const char *name, int version, unsigned long long flags);
 static _Atomic(resolver_fn) resolver;
@@ -56,7 +58,7 @@ static void load_driver(void)
 #define SLOT(n)                                                                                                        \
     static int slot_##n(PARAMETERS)                                                                                    \
     {                                                                                                                  \
-        return Py_IsInitialized() ? targets[0x##n](a, b, c, d, e, f, g, h, i, j, k, l) : CUDA_ERROR_DEINITIALIZED;     \
+        return enter(targets[0x##n], a, b, c, d, e, f, g, h, i, j, k, l);                                              \
     }
 #define NAME(n) slot_##n,
 #define SIXTEEN(X, n)                                                                                                  \
@@ -68,6 +70,21 @@ static void load_driver(void)
 
 typedef int (*driver_fn)(PARAMETERS);
 static driver_fn targets[256];
+
+/* Destructors call the driver while the exception that they are run for is still to be raised: it is none of the
+ * driver's, and put aside meanwhile. */
+static int enter(driver_fn function, PARAMETERS)
+{
+    void *type, *value, *traceback;
+    if (!Py_IsInitialized())
+        return CUDA_ERROR_DEINITIALIZED;
+    int state = PyGILState_Ensure();
+    PyErr_Fetch(&type, &value, &traceback);
+    int result = function(a, b, c, d, e, f, g, h, i, j, k, l);
+    PyErr_Restore(type, value, traceback);
+    PyGILState_Release(state);
+    return result;
+}
 ALL(SLOT)
 static const driver_fn slots[256] = {ALL(NAME)};
 static int nslots;

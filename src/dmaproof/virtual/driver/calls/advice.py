@@ -8,14 +8,15 @@ import numpy as np
 
 from dmaproof.virtual.driver.abi import call
 from dmaproof.virtual.driver.access import Operation, place
+from dmaproof.virtual.driver.calls.locations import residence
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context, Device
-from dmaproof.virtual.driver.pages import CPU, NOT_SET, ManagedPages, Range, bit, numa, numa_node
+from dmaproof.virtual.driver.pages import CPU, CPU_BIT, NOT_SET, ManagedPages, Range, bit, numa_node
+from dmaproof.virtual.driver.physical import DEVICE, HOST_NUMA, NO_LOCATION, ON_HOST
 from dmaproof.virtual.driver.residence import prefetch
 
-# CUmemLocationType, CUmem_advise, CUmem_range_attribute (cuda.h)
-_INVALID, _DEVICE, _HOST, _HOST_NUMA, _HOST_NUMA_CURRENT = 0, 1, 2, 3, 4
+# CUmem_advise, CUmem_range_attribute (cuda.h)
 _SET_READ_MOSTLY, _UNSET_READ_MOSTLY, _SET_PREFERRED, _UNSET_PREFERRED = 1, 2, 3, 4
 _SET_ACCESSED_BY, _UNSET_ACCESSED_BY = 5, 6
 _READ_MOSTLY, _PREFERRED, _ACCESSED_BY, _LAST_PREFETCH = 1, 2, 3, 4
@@ -23,26 +24,8 @@ _PREFERRED_TYPE, _PREFERRED_ID, _LAST_PREFETCH_TYPE, _LAST_PREFETCH_ID = 5, 6, 7
 
 
 def _location(packed: int) -> int:
-    """The location that a CUmemLocation names: the ordinal of a GPU, CPU, or a NUMA node of the host."""
-    kind, number = packed & 0xFFFFFFFF, packed >> 32
-    if kind == _DEVICE:
-        return driver().device(number).ordinal
-    if kind == _HOST:
-        return CPU
-    if kind == _HOST_NUMA_CURRENT:
-        return numa(_current_node())
-    if kind != _HOST_NUMA:
-        raise not_supported(f"memory location of type {kind}: only DEVICE, HOST, HOST_NUMA and HOST_NUMA_CURRENT")
-    if number >= driver().fabric.node.numa_nodes:
-        raise DriverError(CuResult.INVALID_DEVICE)
-    return numa(number)
-
-
-def _current_node() -> int:
-    """The node of the calling thread's CPU: getcpu(2). The rig may have fewer nodes than the system under it."""
-    node = ctypes.c_uint()
-    ctypes.CDLL(None).getcpu(None, ctypes.byref(node))
-    return min(int(node.value), driver().fabric.node.numa_nodes - 1)
+    """The location that a CUmemLocation names, as residence is kept."""
+    return residence(packed & 0xFFFFFFFF, packed >> 32)
 
 
 def _device(location: int) -> Device | None:
@@ -96,9 +79,8 @@ def cu_mem_advise(va: int, nbytes: int, advice: int, location: int) -> None:
         pages.preferred[part] = _location(location) if advice == _SET_PREFERRED else NOT_SET
     elif advice in (_SET_ACCESSED_BY, _UNSET_ACCESSED_BY):
         device = _device(_location(location))
-        if device is not None:  # the CPU can always access
-            word = pages.accessed_by.dtype.type(bit(device.ordinal))
-            pages.accessed_by[part] = pages.accessed_by[part] & ~word | (word if advice == _SET_ACCESSED_BY else 0)
+        word = pages.accessed_by.dtype.type(CPU_BIT if device is None else bit(device.ordinal))
+        pages.accessed_by[part] = pages.accessed_by[part] & ~word | (word if advice == _SET_ACCESSED_BY else 0)
     else:
         raise DriverError(CuResult.INVALID_VALUE)
 
@@ -114,7 +96,8 @@ def cu_mem_range_get_attribute(data: int, room: int, attribute: int, va: int, nb
 
 
 def _put_accessed_by(data: int, room: int, va: int, nbytes: int) -> None:
-    """The GPUs that are advised for all of the range, as many as fit, and CU_DEVICE_INVALID behind them."""
+    """Who is advised for all of the range, as many as fit, and CU_DEVICE_INVALID behind them. The CPU, which needs no
+    advice, is told all the same."""
     size = ctypes.sizeof(ctypes.c_int)
     if not data or not room or room % size:
         raise DriverError(CuResult.INVALID_VALUE)
@@ -124,6 +107,7 @@ def _put_accessed_by(data: int, room: int, va: int, nbytes: int) -> None:
     pages, touched, _ = known
     for_all = int(np.bitwise_and.reduce(pages.accessed_by[touched.slice]))
     found = [device.ordinal for device in driver().devices if for_all & bit(device.ordinal)]
+    found += [CPU] if for_all & CPU_BIT else []
     count = room // size
     answer = (ctypes.c_int * count)(*(found + [NOT_SET] * count)[:count])
     ctypes.memmove(data, answer, room)
@@ -161,7 +145,7 @@ def _answer(attribute: int, read_mostly: bool, preferred: int, last: int) -> int
     if attribute in (_PREFERRED, _LAST_PREFETCH):
         return where if node is None else NOT_SET
     if attribute in (_PREFERRED_TYPE, _LAST_PREFETCH_TYPE):
-        return _HOST_NUMA if node is not None else {NOT_SET: _INVALID, CPU: _HOST}.get(where, _DEVICE)
+        return HOST_NUMA if node is not None else {NOT_SET: NO_LOCATION, CPU: ON_HOST}.get(where, DEVICE)
     if attribute in (_PREFERRED_ID, _LAST_PREFETCH_ID):
         return max(where, 0) if node is None else node
     raise DriverError(CuResult.INVALID_VALUE)

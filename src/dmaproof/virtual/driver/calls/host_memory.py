@@ -12,7 +12,12 @@ from dmaproof.virtual.driver.release import release
 
 _PORTABLE, _DEVICEMAP, _WRITECOMBINED = 1, 2, 4
 _IO_MEMORY, _READ_ONLY = 4, 8
-_PAGE = 4096
+PAGE = 4096
+
+
+def map_pinned(length: int) -> MappedMemory:
+    """Whole pages of fresh memory."""
+    return SparseMemory(length) if length >= CHUNK else MappedMemory(map_anonymous(length, READ_WRITE), length)
 
 
 def allocate_pinned(target: int, nbytes: int, flags: int) -> None:
@@ -20,8 +25,7 @@ def allocate_pinned(target: int, nbytes: int, flags: int) -> None:
         raise DriverError(CuResult.INVALID_VALUE)
     state = driver()
     context = state.context()
-    length = -(-nbytes // _PAGE) * _PAGE
-    memory = SparseMemory(length) if length >= CHUNK else MappedMemory(map_anonymous(length, READ_WRITE), length)
+    memory = map_pinned(-(-nbytes // PAGE) * PAGE)
     found = Allocation(memory.address, nbytes, "pinned", context.device.ordinal, memory, flags, context=context)
     put_u64(target, state.space.add(found).va)
 
@@ -40,9 +44,9 @@ def cu_mem_alloc_host(target: int, nbytes: int) -> None:
 def cu_mem_free_host(address: int) -> None:
     """Waits for the device first: a transfer in flight may use the memory."""
     state = driver()
-    state.space.at(address, "pinned")
+    state.space.at(address, "pinned", by=("alloc",))
     state.synchronize_all()
-    release(state, state.space.at(address, "pinned"))
+    release(state, state.space.at(address, "pinned", by=("alloc",)))
 
 
 @call("cuMemHostRegister", "pzI")

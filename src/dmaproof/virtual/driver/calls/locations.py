@@ -6,12 +6,13 @@ import ctypes
 
 from dmaproof.virtual.driver.calls.device import reaches
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported, require
 from dmaproof.virtual.driver.gpus import Device
-from dmaproof.virtual.driver.physical import DEVICE, FABRIC, HOST_NUMA, ON_HOST, POSIX_FD, Wish
+from dmaproof.virtual.driver.pages import numa
+from dmaproof.virtual.driver.physical import DEVICE, FABRIC, HOST_NUMA, HOST_NUMA_CURRENT, ON_HOST, POSIX_FD, Wish
+from dmaproof.virtual.driver.pools import PINNED
 from dmaproof.virtual.driver.rights import CPU, NONE, READ, READ_WRITE
 
-_PINNED = 1  # CUmemAllocationType
 _ALL_HANDLE_TYPES = 1 | 2 | 4 | 8
 _HOPPER = (9, 0)
 
@@ -55,7 +56,7 @@ def fabric_supported(device: Device) -> bool:
 
 def wish_of(prop: AllocationProp) -> Wish:
     """What ``prop`` asks for. INVALID_VALUE, INVALID_DEVICE, NOT_SUPPORTED."""
-    if prop.kind != _PINNED or prop.handle_types & ~_ALL_HANDLE_TYPES:
+    if prop.kind != PINNED or prop.handle_types & ~_ALL_HANDLE_TYPES:
         raise DriverError(CuResult.INVALID_VALUE)
     if prop.usage:
         raise not_supported(f"cuMemCreate with usage {prop.usage:#x}")
@@ -65,15 +66,40 @@ def wish_of(prop: AllocationProp) -> Wish:
 
 
 def check_place(wish: Wish) -> None:
-    """That memory can be had there."""
-    if wish.location == DEVICE:
-        driver().device(wish.number)
-    elif wish.location not in (ON_HOST, HOST_NUMA):
-        raise DriverError(CuResult.INVALID_VALUE)
-    elif wish.location == ON_HOST or not host_numa_supported():
+    """That memory can be had there by handle."""
+    if wish.location == ON_HOST or (wish.location == HOST_NUMA and not host_numa_supported()):
         raise DriverError(CuResult.NOT_SUPPORTED)
-    elif not 0 <= wish.number < driver().fabric.node.numa_nodes:
-        raise DriverError(CuResult.INVALID_VALUE)
+    check_exists(wish.location, wish.number)
+
+
+def check_exists(location: int, number: int) -> None:
+    """That the node has such a place. INVALID_VALUE, INVALID_DEVICE."""
+    if location == DEVICE:
+        driver().device(number)
+    elif location != ON_HOST:
+        require(location == HOST_NUMA and 0 <= number < driver().fabric.node.numa_nodes)
+
+
+def residence(location: int, number: int) -> int:
+    """The place as residence is kept: the ordinal of a GPU, CPU, or a NUMA node of the host (pages.numa)."""
+    if location == DEVICE:
+        return driver().device(number).ordinal
+    if location == ON_HOST:
+        return CPU
+    if location == HOST_NUMA_CURRENT:
+        return numa(_current_node())
+    if location != HOST_NUMA:
+        raise not_supported(f"memory location of type {location}: only DEVICE, HOST, HOST_NUMA and HOST_NUMA_CURRENT")
+    if number >= driver().fabric.node.numa_nodes:
+        raise DriverError(CuResult.INVALID_DEVICE)
+    return numa(number)
+
+
+def _current_node() -> int:
+    """The node of the calling thread's CPU: getcpu(2). The rig may have fewer nodes than the system under it."""
+    node = ctypes.c_uint()
+    ctypes.CDLL(None).getcpu(None, ctypes.byref(node))
+    return min(int(node.value), driver().fabric.node.numa_nodes - 1)
 
 
 def check_handle_types(wish: Wish) -> None:

@@ -6,7 +6,7 @@ from dmaproof.virtual.driver.abi import call, put_u64
 from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.chunks import DeviceMemory
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported, require
 from dmaproof.virtual.driver.eviction import evict, resident_nbytes, room_nbytes
 from dmaproof.virtual.driver.gpus import Device
 from dmaproof.virtual.driver.pages import ManagedPages
@@ -15,7 +15,7 @@ from dmaproof.virtual.driver.release import release
 _ATTACH_GLOBAL = 1
 
 
-def allocate(device: Device, nbytes: int, pool: int = 0) -> Allocation:
+def allocate(device: Device, nbytes: int) -> Allocation:
     """``nbytes`` of ``device``'s memory. Raises INVALID_VALUE for none, OUT_OF_MEMORY for too many."""
     state = driver()
     if not nbytes:
@@ -25,7 +25,7 @@ def allocate(device: Device, nbytes: int, pool: int = 0) -> Allocation:
     va = state.space.device_address(nbytes)
     evict(state, device, nbytes)
     device.used_nbytes += nbytes
-    return state.space.add(Allocation(va, nbytes, "device", device.ordinal, DeviceMemory(nbytes), pool=pool))
+    return state.space.add(Allocation(va, nbytes, "device", device.ordinal, DeviceMemory(nbytes)))
 
 
 @call("cuMemAlloc", "pz", since=3020)
@@ -54,13 +54,20 @@ def cu_mem_free(va: int) -> None:
     if not va:
         return
     state = driver()
-    found = state.space.at(va, "device", "managed")
+    found = _freed(va)
     context = found.context or state.devices[found.gpu].context
-    if found.kind == "managed":
+    if found.kind != "device":
         state.synchronize_all()
     elif context is not None:
         state.synchronize_context(context)
-    release(state, state.space.at(va, "device", "managed"))
+    release(state, _freed(va))
+
+
+def _freed(va: int) -> Allocation:
+    """Pinned memory only of pools: that of cuMemHostAlloc has cuMemFreeHost."""
+    found = driver().space.at(va, "device", "managed", "pinned")
+    require(found.kind != "pinned" or found.by == "pool")
+    return found
 
 
 @call("cuMemGetInfo", "pp", since=3020)

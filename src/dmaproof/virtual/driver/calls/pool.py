@@ -1,4 +1,4 @@
-"""Stream-ordered memory, and the pools that it comes from."""
+"""Pools of stream-ordered memory: of GPUs, of the host, and of managed memory."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ import ctypes
 import os
 
 from dmaproof.virtual.driver.abi import call, get_u32, get_u64, put_int, put_u64
-from dmaproof.virtual.driver.address_space import Allocation
 from dmaproof.virtual.driver.calls.locations import (
     Access,
     Location,
+    check_exists,
     check_handle_types,
-    check_place,
     checked_access,
     number_of,
 )
-from dmaproof.virtual.driver.calls.memory import allocate
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
-from dmaproof.virtual.driver.gpus import Context, Device
-from dmaproof.virtual.driver.physical import DEVICE, Wish
-from dmaproof.virtual.driver.pools import Pool
-from dmaproof.virtual.driver.release import release
-from dmaproof.virtual.driver.rights import CPU, READ_WRITE
-from dmaproof.virtual.driver.streams import Stream
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported, require
+from dmaproof.virtual.driver.physical import DEVICE, NO_LOCATION, ON_HOST, Wish
+from dmaproof.virtual.driver.pools import MANAGED, PINNED, Place, Pool
+from dmaproof.virtual.driver.rights import NONE, READ_WRITE
 
 # CUmemPool_attribute (cuda.h)
 _FLAGS, _RELEASE_THRESHOLD = (1, 2, 3), 4
 _RESERVED_NOW, _RESERVED_HIGH, _USED_NOW, _USED_HIGH = 5, 6, 7, 8
-_PINNED = 1  # CUmemAllocationType
+_KIND, _EXPORT, _LOCATION_ID, _LOCATION_TYPE, _MOST, _DECOMPRESS = 9, 10, 11, 12, 13, 14
 
 
 class PoolProps(ctypes.Structure):
@@ -45,60 +40,52 @@ class PoolProps(ctypes.Structure):
     )
 
 
-def _invalid() -> DriverError:
-    return DriverError(CuResult.INVALID_VALUE)
-
-
 def pool_behind(handle: int) -> Pool:
     """The pool behind ``handle``. A handle that is none is INVALID_VALUE here."""
-    try:
-        return driver().handles.get(handle, Pool)
-    except DriverError:
-        raise _invalid() from None
+    return driver().handles.get(handle, Pool, CuResult.INVALID_VALUE)
 
 
-def default_of(device: Device) -> int:
-    """The handle of the pool that ``device`` comes with."""
-    if not device.default_pool:
-        device.default_pool = driver().handles.add(Pool(device, flags=dict.fromkeys(_FLAGS, 1)))
-    return device.default_pool
+def checked_place(location: int, kind: int) -> Place:
+    """Where pools of that kind of memory can be. INVALID_VALUE, INVALID_DEVICE."""
+    require(location and kind in (PINNED, MANAGED))
+    asked = Location.from_address(location)
+    if kind == MANAGED and asked.kind == NO_LOCATION:
+        return Place(MANAGED, NO_LOCATION)
+    check_exists(asked.kind, asked.number)
+    return Place(kind, asked.kind, 0 if asked.kind == ON_HOST else asked.number)
 
 
-def current_of(device: Device) -> int:
-    """The handle of the pool that streams of ``device`` allocate from."""
-    return device.pool or default_of(device)
+def new_pool(place: Place, most: int = 0, handle_types: int = 0, fd: int | None = None) -> Pool:
+    """``fd``: the file of another process's pool."""
+    device = driver().device(place.number) if place.kind == PINNED and place.location == DEVICE else None
+    flags = dict.fromkeys(_FLAGS, 1)
+    return Pool(place, device, most, flags=flags, handle_types=handle_types, fd=fd, imported=fd is not None)
 
 
-def gpu_at(location: int, kind: int) -> Device:
-    """The GPU whose pools of pinned memory are meant; other places have none here."""
-    if not location or kind != _PINNED:
-        raise _invalid() if not location else not_supported(f"memory pools of allocation type {kind}")
-    place = Location.from_address(location)
-    check_place(Wish(place.kind, place.number))
-    if place.kind != DEVICE:
-        raise DriverError(CuResult.NOT_SUPPORTED)
-    return driver().device(place.number)
+def _check_export(place: Place, handle_types: int) -> None:
+    if not handle_types:
+        return
+    require(place.location != ON_HOST)  # cuMemPoolCreate
+    if place.kind == MANAGED:
+        raise not_supported("pools of managed memory that can be exported")
+    check_handle_types(Wish(place.location, place.number, handle_types))
 
 
 @call("cuMemPoolCreate", "pp", needs="init")
 def cu_mem_pool_create(target: int, props: int) -> None:
-    if not target or not props:
-        raise _invalid()
+    require(target and props)
     asked = PoolProps.from_address(props)
-    device = gpu_at(props + PoolProps.location.offset, asked.kind)
-    check_handle_types(Wish(DEVICE, device.ordinal, asked.handle_types))
-    pool = Pool(device, most=asked.most, flags=dict.fromkeys(_FLAGS, 1), handle_types=asked.handle_types)
-    put_u64(target, driver().handles.add(pool))
+    place = checked_place(props + PoolProps.location.offset, asked.kind)
+    _check_export(place, asked.handle_types)
+    put_u64(target, driver().handles.add(new_pool(place, asked.most, asked.handle_types)))
 
 
 @call("cuMemPoolDestroy", "p", needs="init")
 def cu_mem_pool_destroy(handle: int) -> None:
     """What was allocated from it stays until it is freed."""
-    pool = pool_behind(handle)
-    if handle == pool.device.default_pool:
-        raise _invalid()
-    if handle == pool.device.pool:
-        pool.device.pool = 0
+    pool, pools = pool_behind(handle), driver().pools
+    require(handle not in pools.default.values())
+    pools.forget(handle)
     pool.destroyed = True
     pool.trim(0)
     if pool.fd is not None:
@@ -116,9 +103,12 @@ def cu_mem_pool_get_attribute(handle: int, attribute: int, target: int) -> None:
         _RESERVED_HIGH: pool.reserved_high,
         _USED_NOW: pool.used,
         _USED_HIGH: pool.used_high,
+        _MOST: pool.most,
     }
-    if attribute in pool.flags:
-        put_int(target, pool.flags[attribute])
+    place = {_KIND: pool.place.kind, _LOCATION_TYPE: pool.place.location, _LOCATION_ID: pool.place.number}
+    narrow = {**pool.flags, **place, _EXPORT: pool.handle_types, _DECOMPRESS: 0}
+    if attribute in narrow:
+        put_int(target, narrow[attribute])
     elif attribute in wide:
         put_u64(target, wide[attribute])
     else:
@@ -139,7 +129,7 @@ def cu_mem_pool_set_attribute(handle: int, attribute: int, source: int) -> None:
         else:
             pool.used_high = pool.used
     else:
-        raise _invalid()
+        raise DriverError(CuResult.INVALID_VALUE)
 
 
 @call("cuMemPoolTrimTo", "pz", needs="init")
@@ -149,64 +139,17 @@ def cu_mem_pool_trim_to(handle: int, nbytes: int) -> None:
 
 @call("cuMemPoolSetAccess", "ppz", needs="init")
 def cu_mem_pool_set_access(handle: int, descriptors: int, count: int) -> None:
-    """For all memory of the pool, also that allocated before. The GPU that has it always may use it."""
+    """For all memory of the pool, also that allocated before. Who has it always may use it."""
     pool = pool_behind(handle)
-    if not descriptors or not count:
-        raise _invalid()
+    require(descriptors and count and pool.place.kind != MANAGED)  # managed memory is everybody's
     checked = [checked_access(wish, pool.device) for wish in (Access * count).from_address(descriptors)]
-    if any(number == pool.device.ordinal and flags != READ_WRITE for number, flags in checked):
-        raise _invalid()
+    require(all(flags == READ_WRITE for number, flags in checked if number == pool.home))
     pool.access.update(checked)
 
 
 @call("cuMemPoolGetAccess", "ppp", needs="init")
 def cu_mem_pool_get_access(target: int, handle: int, location: int) -> None:
     pool = pool_behind(handle)
-    if not location:
-        raise _invalid()
+    require(location)
     number = number_of(Location.from_address(location))
-    put_int(target, 0 if number == CPU else pool.access.get(number, 0))
-
-
-@call("cuMemAllocAsync", "pzp")
-def cu_mem_alloc_async(target: int, nbytes: int, stream: int) -> None:
-    put_u64(target, _from(current_of(_device(driver().stream(stream))), nbytes).va)
-
-
-@call("cuMemAllocFromPoolAsync", "pzpp")
-def cu_mem_alloc_from_pool_async(target: int, nbytes: int, pool: int, stream: int) -> None:
-    driver().stream(stream)
-    put_u64(target, _from(pool, nbytes).va)
-
-
-def _from(handle: int, nbytes: int) -> Allocation:
-    pool = pool_behind(handle)
-    if pool.imported:  # nothing can be allocated from another process's pool
-        raise _invalid()
-    if not pool.fits(nbytes):
-        raise DriverError(CuResult.OUT_OF_MEMORY)
-    free = pool.device.memory_nbytes - pool.device.used_nbytes + pool.held
-    if nbytes > free:
-        raise DriverError(CuResult.OUT_OF_MEMORY)
-    if nbytes:
-        pool.take(nbytes)
-    found = allocate(pool.device, nbytes, handle)
-    found.by, found.access, found.backing = "pool", pool.access, pool
-    return found
-
-
-@call("cuMemFreeAsync", "Qp")
-def cu_mem_free_async(va: int, stream: int) -> None:
-    state = driver()
-    found = state.space.at(va, "device")
-
-    def run(ready_ns: float, _queued_ns: float) -> float:
-        release(state, found)
-        return ready_ns
-
-    state.queue(state.stream(stream), run)
-
-
-def _device(stream: Stream) -> Device:
-    assert isinstance(stream.context, Context)  # noqa: S101
-    return stream.context.device
+    put_int(target, READ_WRITE if pool.place.kind == MANAGED else pool.access.get(number, NONE))

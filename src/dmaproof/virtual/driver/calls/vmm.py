@@ -20,7 +20,7 @@ from dmaproof.virtual.driver.calls.locations import (
     wish_of,
 )
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported, require
 from dmaproof.virtual.driver.host import map_fixed, protect_nothing
 from dmaproof.virtual.driver.physical import GRANULARITY, POSIX_FD, Physical
 from dmaproof.virtual.driver.rights import CPU
@@ -29,29 +29,21 @@ _OPTIONS = (0, 1)  # CU_MEM_ALLOC_GRANULARITY_MINIMUM, _RECOMMENDED
 _PAGE = 4096
 
 
-def _require(holds: bool) -> None:
-    if not holds:
-        raise DriverError(CuResult.INVALID_VALUE)
-
-
 def _physical(handle: int) -> Physical:
-    try:
-        return driver().handles.get(handle, Physical)
-    except DriverError:
-        raise DriverError(CuResult.INVALID_VALUE) from None
+    return driver().handles.get(handle, Physical, CuResult.INVALID_VALUE)
 
 
 @call("cuMemGetAllocationGranularity", "ppi", needs="init")
 def cu_mem_get_allocation_granularity(target: int, prop: int, option: int) -> None:
     """2 MiB, the large page of every GPU since Volta, also for host memory."""
-    _require(bool(prop) and option in _OPTIONS)
+    require(prop and option in _OPTIONS)
     wish_of(AllocationProp.from_address(prop))
     put_u64(target, GRANULARITY)
 
 
 @call("cuMemCreate", "pzpQ", needs="init")
 def cu_mem_create(target: int, nbytes: int, prop: int, flags: int) -> None:
-    _require(bool(target and prop and nbytes) and nbytes % GRANULARITY == 0 and not flags)
+    require(target and prop and nbytes and nbytes % GRANULARITY == 0 and not flags)
     wish = wish_of(AllocationProp.from_address(prop))
     check_handle_types(wish)
     put_u64(target, driver().handles.add(physical.create(driver(), wish, nbytes)))
@@ -88,7 +80,7 @@ def cu_mem_retain_allocation_handle(target: int, va: int) -> None:
 @call("cuMemGetAllocationPropertiesFromHandle", "pQ", needs="init")
 def cu_mem_get_allocation_properties_from_handle(prop: int, handle: int) -> None:
     found = _physical(handle)
-    _require(bool(prop))
+    require(bool(prop))
     ctypes.memset(prop, 0, ctypes.sizeof(AllocationProp))
     written, wish = AllocationProp.from_address(prop), found.wish
     written.kind, written.handle_types = 1, wish.handle_types
@@ -98,7 +90,7 @@ def cu_mem_get_allocation_properties_from_handle(prop: int, handle: int) -> None
 @call("cuMemAddressReserve", "pzzQQ", needs="init")
 def cu_mem_address_reserve(target: int, nbytes: int, alignment: int, _hint: int, flags: int) -> None:
     """Where a hint is given the driver may choose another place, and this one does."""
-    _require(bool(target and nbytes) and nbytes % _PAGE == 0 and not flags and not alignment & (alignment - 1))
+    require(bool(target and nbytes) and nbytes % _PAGE == 0 and not flags and not alignment & (alignment - 1))
     put_u64(target, driver().space.reserve(nbytes, max(alignment, GRANULARITY)).va)
 
 
@@ -114,11 +106,11 @@ def cu_mem_address_free(va: int, nbytes: int) -> None:
 @call("cuMemMap", "QzzQQ", needs="init")
 def cu_mem_map(va: int, nbytes: int, offset: int, handle: int, flags: int) -> None:
     """Nobody can use the range before cuMemSetAccess."""
-    _require(bool(nbytes) and not flags and not (va | nbytes | offset) % GRANULARITY)
+    require(bool(nbytes) and not flags and not (va | nbytes | offset) % GRANULARITY)
     found, space = _physical(handle), driver().space
     reserved = space.reservation(va)
-    _require(reserved is not None and va + nbytes <= reserved.end and not space.overlaps(va, nbytes))
-    _require(offset + nbytes <= found.nbytes)
+    require(reserved is not None and va + nbytes <= reserved.end and not space.overlaps(va, nbytes))
+    require(offset + nbytes <= found.nbytes)
     if offset:
         raise not_supported("cuMemMap from an offset into the memory")
     kind, gpu = ("pinned", 0) if found.device is None else ("device", found.device.ordinal)
@@ -147,14 +139,14 @@ def _mappings(va: int, nbytes: int) -> list[Allocation]:
     while at < va + nbytes:
         found.append(driver().space.at(at, "device", "pinned", by=("vmm",)))
         at = found[-1].end
-    _require(bool(found) and at == va + nbytes)
+    require(bool(found) and at == va + nbytes)
     return found
 
 
 @call("cuMemSetAccess", "Qzpz", needs="init")
 def cu_mem_set_access(va: int, nbytes: int, descriptors: int, count: int) -> None:
     """All of it or, where any part of the wish is wrong, nothing."""
-    _require(bool(descriptors and count))
+    require(bool(descriptors and count))
     mapped = _mappings(va, nbytes)
     wishes = (Access * count).from_address(descriptors)
     owners = [driver().devices[one.gpu] if one.kind == "device" else None for one in mapped]
@@ -174,7 +166,7 @@ def _grant(one: Allocation, number: int, flags: int) -> None:
 
 @call("cuMemGetAccess", "ppQ", needs="init")
 def cu_mem_get_access(target: int, location: int, va: int) -> None:
-    _require(bool(location))
+    require(bool(location))
     number = number_of(Location.from_address(location))
     found = driver().space.find(va)
     if found is None or found.access is None or found.by != "vmm":
@@ -185,7 +177,7 @@ def cu_mem_get_access(target: int, location: int, va: int) -> None:
 @call("cuMemExportToShareableHandle", "pQiQ", needs="init")
 def cu_mem_export_to_shareable_handle(target: int, handle: int, kind: int, flags: int) -> None:
     found = _physical(handle)
-    _require(bool(target) and not flags and bool(kind & found.wish.handle_types) and kind == POSIX_FD)
+    require(bool(target) and not flags and bool(kind & found.wish.handle_types) and kind == POSIX_FD)
     put_int(target, found.export())
 
 
@@ -193,5 +185,5 @@ def cu_mem_export_to_shareable_handle(target: int, handle: int, kind: int, flags
 def cu_mem_import_from_shareable_handle(target: int, exported: int, kind: int) -> None:
     if kind == physical.FABRIC:
         raise DriverError(CuResult.NOT_PERMITTED)  # no IMEX channel was given to this process
-    _require(bool(target) and kind == POSIX_FD)
+    require(bool(target) and kind == POSIX_FD)
     put_u64(target, driver().handles.add(physical.imported(driver(), exported)))
