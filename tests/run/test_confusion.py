@@ -52,6 +52,21 @@ def test_what_counts_as_clean(one: Result, outcome: str) -> None:
     assert from_json(one.to_json()) == one
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--jobs=0",), "--jobs=0: one run at a time is the least"),
+        (("--plant=gpu-lots",), "--plant=gpu-lots: did you mean 'gpu-lost'?"),
+        (("--rig=virtual:pcie-pear",), "unknown rig 'virtual:pcie-pear'"),
+    ],
+)
+def test_what_no_matrix_can_be_made_of_is_refused_in_a_sentence(arguments: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, "-m", "fixtures.confusion", *arguments]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2
+    assert said in ran.stderr.splitlines()[-1]
+
+
 def test_a_pair_must_be_seen_whole_somewhere() -> None:
     masked, elsewhere = result("a b", "a"), result("a b", "a b", seed=1)
     assert bad([masked]) == [masked]
