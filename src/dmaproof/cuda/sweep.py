@@ -71,9 +71,10 @@ def _engine(text: str) -> Engine:
 
 
 def _check(one: Triple, gpus: Sequence[str]) -> None:
-    for name in (one.source, one.target, one.executor):
-        if name not in gpus and (name != HOST or name == one.executor):
-            raise UsageError(f"sweep {one}: {did_you_mean(name, [*gpus, HOST])}")
+    ends = [*gpus, HOST]
+    for what, name, known in (("GPU", one.executor, gpus), ("end", one.source, ends), ("end", one.target, ends)):
+        if name not in known:
+            raise UsageError(f"sweep {one}: no {what} {name!r}: {did_you_mean(name, known)}")
     if one.source == one.target == HOST:
         raise UsageError(f"sweep {one}: one end must be a GPU")
     if one.nbytes < _UNIT or one.nbytes % _UNIT:
