@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from dmaproof.cuda.cases import BY_NAME, CASES, Case, cell_of
 from dmaproof.report.heat import figure
 from dmaproof.report.loaded import Record
-from dmaproof.report.matrix import LEVELS
+from dmaproof.report.matrix import Scale
 from dmaproof.report.record import MeasurementLine
 from dmaproof.report.text import counted
 
@@ -48,16 +47,12 @@ def _table(node: str, cases: Mapping[Case, Mapping[str, MeasurementLine]], gpus:
 
 
 def _cells(case: Case, lines: Mapping[str, MeasurementLine], ends: Sequence[str]) -> Markup:
-    usable = [line.median for line in lines.values() if math.isfinite(line.median) and line.median > 0]
-    best = (min(usable) if case.unit == "ns" else max(usable)) if usable else 1.0
-    return Markup("").join(_cell(case, lines.get(end), best) for end in ends)
+    scale = Scale.of((line.median for line in lines.values()), lower_is_better=case.unit == "ns")
+    return Markup("").join(_cell(lines.get(end), scale) for end in ends)
 
 
-def _cell(case: Case, line: MeasurementLine | None, best: float) -> Markup:
+def _cell(line: MeasurementLine | None, scale: Scale) -> Markup:
     if line is None:
         return Markup('<td class=x title="no figure">?')
-    value = line.median
-    share = (best / value if case.unit == "ns" else value / best) if math.isfinite(value) and value > 0 else 0.0
-    level = min(LEVELS - 1, int(share * LEVELS))
     tip = f"{line.name}, spread {figure(line.spread)} {line.unit}, {counted(line.count, 'sample')}"
-    return Markup('<td class=h{} title="{}">{}').format(level, tip, figure(value))
+    return Markup('<td class=h{} title="{}">{}').format(scale.level(line.median), tip, figure(line.median))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dmaproof.cuda.cases import ALL
@@ -13,7 +13,7 @@ from dmaproof.report.loaded import Record
 from dmaproof.report.record import MeasurementLine, TestLine
 from dmaproof.rig.model import HOST
 
-LEVELS = 10
+_LEVELS = 10
 ODD = 0.10
 """A figure this much worse than the median of its matrix is marked: 10 %, well above the spread of a healthy rig."""
 _TIMES = frozenset({"ns", "us", "µs", "ms", "s"})
@@ -124,8 +124,7 @@ def _swap(test: str, words: Mapping[str, str]) -> str:
 def _matrix(key: Key, lines: Sequence[MeasurementLine], gpus: Sequence[str], tests: Mapping[str, TestLine]) -> Matrix:
     by_pair = {(str(line.source), str(line.target)): line for line in lines}
     ends = tuple(dict.fromkeys([*gpus, *(end for pair in by_pair for end in pair)]))
-    usable = [line.median for line in lines if math.isfinite(line.median) and line.median > 0]
-    scale = _Scale.of(usable, key.lower_is_better)
+    scale = Scale.of((line.median for line in lines), key.lower_is_better)
     rows = [
         tuple(None if one == other else _cell(key, one, other, by_pair, tests, scale) for other in ends) for one in ends
     ]
@@ -133,19 +132,30 @@ def _matrix(key: Key, lines: Sequence[MeasurementLine], gpus: Sequence[str], tes
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
+    """What figures that stand together are shaded and marked by."""
+
     best: float
     median: float
     lower_is_better: bool
 
     @classmethod
-    def of(cls, figures: Sequence[float], lower_is_better: bool) -> _Scale:
-        if not figures:
+    def of(cls, figures: Iterable[float], lower_is_better: bool) -> Scale:
+        usable = [one for one in figures if math.isfinite(one) and one > 0]
+        if not usable:
             return cls(1.0, 1.0, lower_is_better)
-        best = min(figures) if lower_is_better else max(figures)
-        return cls(best, statistics.median(figures), lower_is_better)
+        best = min(usable) if lower_is_better else max(usable)
+        return cls(best, statistics.median(usable), lower_is_better)
 
-    def share(self, figure: float, of: float) -> float:
+    def level(self, figure: float) -> int:
+        """Its share of the best figure in tenths, 0 to 9."""
+        return min(_LEVELS - 1, int(self._share(figure, self.best) * _LEVELS))
+
+    def is_odd(self, figure: float) -> bool:
+        """Whether it is far below the median."""
+        return self._share(figure, self.median) < 1 - ODD
+
+    def _share(self, figure: float, of: float) -> float:
         """``figure`` as a share of ``of``, 1 as good and less if worse, whichever way is better."""
         if not math.isfinite(figure) or figure <= 0:
             return 0.0
@@ -158,16 +168,14 @@ def _cell(
     target: str,
     by_pair: Mapping[tuple[str, str], MeasurementLine],
     tests: Mapping[str, TestLine],
-    scale: _Scale,
+    scale: Scale,
 ) -> Cell:
     line = by_pair.get((source, target))
     if line is None:
         ids = [one.replace(_SOURCE, source).replace(_TARGET, target) for one in _templates(key)]
         test = next((one for one in ids if one in tests), ids[0])
         return Cell(source, target, test, why=_why(tests.get(test)))
-    level = min(LEVELS - 1, int(scale.share(line.median, scale.best) * LEVELS))
-    odd = scale.share(line.median, scale.median) < 1 - ODD
-    return Cell(source, target, line.test, line, level, odd)
+    return Cell(source, target, line.test, line, scale.level(line.median), scale.is_odd(line.median))
 
 
 def _templates(key: Key) -> tuple[str, ...]:

@@ -7,6 +7,11 @@ from datetime import UTC, datetime
 from dmaproof.report.loaded import Record
 from dmaproof.report.text import Alike, alike, counted, duration
 
+PROVES = {
+    "virtual": "this run proves the suite, never a machine",
+    "lab": "this run proves kernel, QEMU and suite, never hardware",
+}
+"""What a run on a rig of that kind is good for; of a host nothing need be said."""
 _INTERRUPTED = "interrupted"
 _PYTEST_INTERRUPTED = 2  # pytest.ExitCode.INTERRUPTED
 

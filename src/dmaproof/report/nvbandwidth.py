@@ -27,8 +27,6 @@ _TEST = re.compile(r"::test_nvbandwidth\[(?P<node>.+)-(?P<case>[a-z0-9_]+)\]$")
 _STATUS = {"passed": "Passed", "skipped": "Waived", "failed": "Error", "error": "Error"}
 _BOTH = ("bandwidth_GBps", "opposite_GBps", "sum_GBps")
 """A bidirectional case has a matrix of each, and the JSON their rows one after the other."""
-_VIRTUAL = "virtual rig: this run proves the suite, never a machine"
-_LAB = "lab rig: this run proves kernel, QEMU and suite, never hardware"
 
 
 def checked(path: Path) -> Path:
@@ -69,7 +67,8 @@ def document(record: Record) -> dict[str, Any]:
 
 
 def _warning(record: Record) -> str:
-    return {"virtual": _VIRTUAL, "lab": _LAB}.get(record.start.rig_kind, "")
+    kind = record.start.rig_kind
+    return f"{kind} rig: {notes.PROVES[kind]}" if kind in notes.PROVES else ""
 
 
 def _cut(record: Record) -> str:

@@ -52,10 +52,8 @@ def _text(words: str, style: str = "", length: int = _CHARS) -> Text:
 
 
 def _banners(record: Record) -> Iterator[tuple[Text, int]]:
-    if record.start.rig_kind == "virtual":
-        yield _text("Virtual rig: this run proves the suite, never a machine.", "bold yellow"), 0
-    if record.start.rig_kind == "lab":
-        yield _text("Lab rig: this run proves kernel, QEMU and suite, never hardware.", "bold yellow"), 0
+    if (kind := record.start.rig_kind) in notes.PROVES:
+        yield _text(f"{kind.capitalize()} rig: {notes.PROVES[kind]}.", "bold yellow"), 0
     if record.start.planted:
         yield _text(f"Planted: {', '.join(record.start.planted)}. Failures are meant to happen.", "yellow"), 0
     for one in notes.unmet(record):
