@@ -14,7 +14,7 @@ from fixtures.pageable import RequireMemory
 from fixtures.worker import Bench
 
 ROUNDS = 50
-NEVER_EXCLUSIVE = ("memfd", "file", "hugetlb", "hugetlb-shared")
+NEVER_EXCLUSIVE = ("mmap-shared", "memfd", "file", "hugetlb", "hugetlb-shared")
 
 
 @pytest.mark.catches("livelock_silent")
@@ -25,19 +25,13 @@ def test_atomics_add_up(gpu: End, memory: SharedKind, worker: Bench) -> None:
 
 @pytest.mark.catches("livelock_silent")
 @pytest.mark.requires(gpus=1)
-def test_atomics_on_shared_memory(typical_gpu: End, worker: Bench, evidence: Expectations) -> None:
+def test_atomics_on_shared_memory(
+    typical_gpu: End, worker: Bench, require_memory: RequireMemory, evidence: Expectations
+) -> None:
     """ATS serves them. HMM cannot make shared pages the GPU's own, and says so by a fault, never by a hang
     (kernel-open/nvidia-uvm/uvm_hmm.c, hmm_block_atomic_fault_locked)."""
-    addressing = typical_gpu.node.addressing
-    if addressing == "ats":
-        added = worker.run(both_add, gpu=typical_gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
-        _assert_exact(added, "mmap-shared")
-    elif addressing == "hmm":
-        evidence.expect(xid=31)
-        with pytest.raises(WorkloadFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
-            worker.run(both_add, gpu=typical_gpu.gpu.bdf, memory="mmap-shared", rounds=ROUNDS)
-    else:
-        pytest.skip(f"the rig declares addressing = {addressing!r}: mapped memory needs hmm or ats")
+    require_memory("mmap-shared")
+    _serves_or_refuses(typical_gpu, "mmap-shared", worker, evidence)
 
 
 @pytest.mark.catches("livelock_silent")
@@ -49,8 +43,12 @@ def test_atomics_on_every_mapping(
     """Under HMM only pages that are the process's own and of no file can be the GPU's alone: also a private mapping's,
     once it has been written; never huge pages of the pool (mm/rmap.c, make_device_exclusive)."""
     require_memory(kind)
-    work = {"gpu": typical_gpu.gpu.bdf, "memory": kind, "rounds": ROUNDS}
-    if typical_gpu.node.addressing == "ats" or kind not in NEVER_EXCLUSIVE:
+    _serves_or_refuses(typical_gpu, kind, worker, evidence)
+
+
+def _serves_or_refuses(gpu: End, kind: Kind, worker: Bench, evidence: Expectations) -> None:
+    work = {"gpu": gpu.gpu.bdf, "memory": kind, "rounds": ROUNDS}
+    if gpu.node.addressing == "ats" or kind not in NEVER_EXCLUSIVE:
         _assert_exact(worker.run(both_add, **work), kind)
         return
     evidence.expect(xid=31)
