@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from dmaproof.cuda import kernels
-from dmaproof.cuda.copies import Engine
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import run_to_end
+from dmaproof.cuda.writes import Writer, queue_write
 
 _OLD_SEED, _NONE = 0x5A5A0001, (1 << 64) - 1
 WHOLE_NBYTES, ENDS_NBYTES = 64 << 20, 16 << 20
@@ -52,7 +52,7 @@ class PeerWrite:
         return self.owner.wrong_words == 0 and self.owner_copied.wrong_words == 0
 
 
-def peer_write(writer: str, owner: str, nbytes: int, engine: Engine, seed: int = 7) -> PeerWrite:
+def peer_write(writer: str, owner: str, nbytes: int, engine: Writer, seed: int = 7) -> PeerWrite:
     """GPU ``writer`` writes ``nbytes`` into memory of GPU ``owner``; everyone says what is there afterwards."""
     writing, owning = device(writer), device(owner)
     with peers(writing, owning), on_device(writing, nbytes) as source, on_device(owning, nbytes) as target:
@@ -74,18 +74,13 @@ def fill(gpu: Device, buffer: Buffer, seed: int) -> None:
     run_to_end(gpu, lambda s: kernels.launch_wide("dmaproof_fill", gpu, s, buffer.address, buffer.nwords, seed))
 
 
-def _write(writing: Device, owning: Device, source: Buffer, target: Buffer, engine: Engine, seed: int) -> None:
+def _write(writing: Device, owning: Device, source: Buffer, target: Buffer, engine: Writer, seed: int) -> None:
+    """A kernel makes the words where they are to be; a copy engine brings them."""
     if engine == "sm":
         fill(writing, target, seed)
         return
     fill(writing, source, seed)
-
-    def queue(stream: Any) -> None:
-        writing.use()
-        args = (target.address, owning.context, source.address, writing.context, target.nbytes, stream)
-        cu.cuMemcpyPeerAsync(*args)
-
-    run_to_end(writing, queue)
+    run_to_end(writing, queue_write("ce", writing, owning, target.address, source.address, target.nbytes))
 
 
 def verify(reader: Device, buffer: Buffer, seed: int) -> View:

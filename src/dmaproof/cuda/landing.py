@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dmaproof.cuda import kernels
+from dmaproof.cuda.copies import Engine
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.graphs import executable, launch_graph
@@ -24,10 +25,10 @@ from dmaproof.cuda.memory.owned import DeviceKind, owned
 from dmaproof.cuda.memory_copies import fill_by_owner, verify_by_owner
 from dmaproof.cuda.timing import run_to_end
 from dmaproof.cuda.traffic import Traffic, traffic
-from dmaproof.cuda.writes import AnyWriter, queue_write
+from dmaproof.cuda.writes import queue_write
 
 Way = Literal["ce", "sm", "tma", "graph-ce", "graph-sm"]
-ENGINES: Mapping[Way, AnyWriter] = {"ce": "ce", "sm": "sm", "tma": "tma", "graph-ce": "ce", "graph-sm": "sm"}
+ENGINES: Mapping[Way, Engine] = {"ce": "ce", "sm": "sm", "tma": "tma", "graph-ce": "ce", "graph-sm": "sm"}
 Bytes = npt.NDArray[np.uint8]
 _OLD_SEED = 31
 _GUARD = 256

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from dmaproof.cuda import kernels
+from dmaproof.cuda.copies import Engine
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
 
 Writer = Literal["ce", "sm"]
-AnyWriter = Literal["ce", "sm", "tma"]
 _VECTOR_NBYTES = 16
 
 
 def queue_write(
-    engine: AnyWriter, writing: Device, owning: Device | None, target: int, source: int, nbytes: int
+    engine: Engine, writing: Device, owning: Device | None, target: int, source: int, nbytes: int
 ) -> Callable[[Any], None]:
     """``queue(stream)`` has ``writing`` copy ``nbytes`` of its own memory at ``source`` to ``target`` in ``owning``'s,
     which it has mapped; None where the memory is no context's (pools, mapped handles, IPC). Kernels use stores of 16

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -20,15 +19,13 @@ from dmaproof.node.ladder import Bounds, Capture
 from dmaproof.node.messages import Note, Noted, Raised, Ready, Returned
 from dmaproof.node.node import Node
 from dmaproof.node.output import Output
+from dmaproof.node.patience import TIMES, Patience
 from dmaproof.node.process import Process, Spawn
 
 R = TypeVar("R")
 _worker_numbers = itertools.count(1)
 _IDLE_EVERY_S = 0.05
 _STOP_PATIENCE_S = 2.0
-PATIENCE = 10.0
-"""Times its own length that a deadline is put off to at most, for a worker that has no processor."""
-_LEAST_S = 0.05
 
 
 class _DeadlinePassed(Exception):  # noqa: N818
@@ -37,30 +34,6 @@ class _DeadlinePassed(Exception):  # noqa: N818
 
 def _nothing_to_do() -> None:
     return
-
-
-@dataclass(slots=True)
-class _Patience:
-    """``deadline``, put off by what process ``pid`` waited for a processor since it had waited for ``queued_s``."""
-
-    deadline: Deadline
-    pid: int
-    queued_s: float
-    times: float
-    given_s: float = 0.0
-
-    def ended(self) -> bool:
-        """Whether there is no more to wait for."""
-        if not self.deadline.passed:
-            return False
-        queued_s = proc.queued_s(self.pid)
-        more_s = min(queued_s - self.queued_s, self.deadline.seconds * (self.times - 1) - self.given_s)
-        self.queued_s = queued_s
-        if more_s < _LEAST_S:
-            return True
-        self.given_s += more_s
-        self.deadline = self.deadline.later(more_s)
-        return self.deadline.passed
 
 
 class Worker:
@@ -84,7 +57,7 @@ class Worker:
         bounds: Bounds | None = None,
         idle: Callable[[], None] | None = None,
         spawn: Spawn | None = None,
-        patience: float = PATIENCE,
+        patience: float = TIMES,
     ) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         self._node, self._run_id = node, run_id
@@ -133,7 +106,7 @@ class Worker:
         began_s, queued_s = time.monotonic(), proc.queued_s(running.pid)
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
             self.acquired_s = time.monotonic()
-            patience = _Patience(deadline.later(self.acquired_s - began_s), running.pid, queued_s, self._times)
+            patience = Patience(deadline.later(self.acquired_s - began_s), running.pid, queued_s, self._times)
             try:
                 running.channel.send(frame, held.fds, patience.deadline)
                 answer = self._await_answer(running, number, patience)
@@ -172,7 +145,7 @@ class Worker:
             held.mark_unkillable()
         return code
 
-    def _await_answer(self, running: Process, number: int, patience: _Patience) -> Returned | Raised:
+    def _await_answer(self, running: Process, number: int, patience: Patience) -> Returned | Raised:
         while True:
             frame = running.channel.next_frame()
             if frame is None:
@@ -195,7 +168,7 @@ class Worker:
         code = self._end(held)
         return WorkerDied(f"{workload}: worker {running.pid} {_ending(code)}; its output ends: {self._output.tail()!r}")
 
-    def _hang(self, running: Process, workload: str, patience: _Patience, held: locks.Held) -> Hang:
+    def _hang(self, running: Process, workload: str, patience: Patience, held: locks.Held) -> Hang:
         self._process = None
         report = ladder.climb(
             running,
