@@ -6,10 +6,11 @@ from itertools import combinations
 
 import pytest
 
+from dmaproof.evidence.fact import KernelThread
 from dmaproof.rig.model import Node, Rig
 from dmaproof.triage.judge import judge
 from dmaproof.triage.signatures import SIGNATURES
-from tests.triage.cases import HANG, UNKILLABLE, case, named, observed, only, seen, stack, wrote
+from tests.triage.cases import HANG, UNKILLABLE, case, fact, named, observed, only, seen, stack, wrote
 from tests.triage.rigs import GPU0, GPU1, GPU2, GPU3, GPUS, box
 from tests.triage.symptoms import MINE, SYMPTOMS, mmu_fault, steps, vtd
 
@@ -56,6 +57,16 @@ def test_a_stuck_service_of_another_gpu_leaves_this_ones_counters_moving() -> No
     symptom = SYMPTOMS["uvm-service-stuck"]
     one = case(symptom.rig, *symptom.shows(2), steps(0, faults=3, pages_in=9), endpoints=(GPU0,))
     assert named(one) == [("unattributed-hang", "possible")]
+
+
+@pytest.mark.parametrize(
+    ("state", "cpu_s", "stuck"), [("R", 0.5, True), ("R", 0.28, True), ("R", 0.1, False), ("S", 0.5, False)]
+)
+def test_a_service_that_spins_gets_no_more_than_its_share_of_a_processor(state: str, cpu_s: float, stuck: bool) -> None:
+    """Half of one where another wants it as well; one that works on and off also sleeps."""
+    thread = KernelThread(pid=900, comm="UVM GPU1 BH", state=state, wchan=None, cpu_s=cpu_s, apart_s=0.5)
+    expected = ("uvm-service-stuck", "certain") if stuck else ("unattributed-hang", "possible")
+    assert named(case(box(addressing="hmm"), HANG, steps(0), fact(thread), endpoints=(GPU0,))) == [expected]
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(SYMPTOMS, 2)))
