@@ -5,6 +5,7 @@ and one that is really booted.
 from __future__ import annotations
 
 import hashlib
+import re
 import select
 import signal
 import socket
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import NodeError, NodeLost, UsageError
-from dmaproof.guest import guests, kernel, shell
+from dmaproof.errors import DmaproofError, NodeError, NodeLost, UsageError
+from dmaproof.guest import guests, hosting, kernel, shell
 from dmaproof.guest.disk import forwarded
+from dmaproof.guest.foretell import foretell
 from dmaproof.guest.place import machine, prepared
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
@@ -132,11 +134,42 @@ def test_a_kernel_of_ones_own_goes_with_the_disk(blank: tuple[Path, Path], tmp_p
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_only_a_guest_on_this_system_boots_from_an_image(blank: tuple[Path, Path], tmp_path: Path) -> None:
-    rig = rig_of(*blank)
-    told = r"node\.one\.guest\.fill = 'image': only a guest on this very system .* and far is another: take 'initramfs'"
-    with prepared(rig, ["one"], tmp_path / "work") as places, pytest.raises(UsageError, match=told):
-        machine(rig, places["one"], Node("far", agent=tmp_path), accelerated=False)
+def test_a_lab_host_is_told_the_same_but_to_be_rung_by_io_ports(blank: tuple[Path, Path], tmp_path: Path) -> None:
+    rig, far = rig_of(*blank), Node("far", agent=tmp_path)
+    with prepared(rig, ["one"], tmp_path / "work") as places:
+        here = machine(rig, places["one"], Node("host"), accelerated=True)
+        there = machine(rig, places["one"], far, accelerated=True)
+        emulated = machine(rig, places["one"], far, accelerated=False)
+    assert here.command == emulated.command
+    rung = [word for word in there.command if word.endswith(",modern-pio-notify=on")]
+    assert [word.partition(",")[0] for word in rung] == ["virtio-blk-pci", "virtio-net-pci"]
+    assert [word.removesuffix(",modern-pio-notify=on") for word in there.command] == [*here.command]
+
+
+@pytest.mark.parametrize("key", ["path", "key"])
+def test_a_file_that_a_lab_host_does_not_see_is_named_and_nothing_is_changed(
+    blank: tuple[Path, Path], tmp_path: Path, key: str
+) -> None:
+    rig, missing = rig_of(*blank, GPU), str(blank[key == "key"])
+    with prepared(rig, ["one"], tmp_path / "work") as places:
+        made = machine(rig, places["one"], Node("far", agent=tmp_path), accelerated=False)
+    Path(missing).unlink()
+    told = (
+        f"guest.disk.{key} = {missing!r} cannot be read: No such file or directory on the lab host: it sees the files"
+    )
+    with pytest.raises(DmaproofError, match=f"^{re.escape(told)}"):
+        hosting.start(made)
+    assert foretell(made).refusals[0].startswith(told)
+
+
+def test_on_a_lab_host_without_a_qemu_no_guest_is_made(blank: tuple[Path, Path], tmp_path: Path) -> None:
+    text = 'name = "far"\nkind = "lab"\nnode.host.qemu.arch = "aarch64"\n' + RIG.partition("[node.one]\n")[2].format(
+        path=blank[0], key=blank[1]
+    )
+    rig = load.parse(text.replace('role = "guest"', '[node.one]\nrole = "guest"'), "far.toml")
+    told = r"^node\.one\.guest\.on = 'host': a lab host of aarch64 boots from an initramfs here, and no QEMU is in it"
+    with pytest.raises(UsageError, match=told), prepared(rig, ["one"], tmp_path / "work"):
+        pass
 
 
 @pytest.mark.parametrize("key", ["path", "key"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_ALONE = ["unshare", "--pid", "--fork", "--mount", "--kill-child"]
+_ALONE = ["unshare", "--pid", "--fork", "--mount", "--net", "--kill-child"]
 _SCRIPT = """
 import os, sys
 assert os.getpid() == 1, "not the first process: it would switch this system off"
@@ -61,14 +61,16 @@ def test_the_agent_finds_a_machine_and_its_orphans_are_taken_in(tmp_path: Path) 
         "    print(state(orphan), os.getsid(0) == os.getpid(), *mounted[-9:])\n"
         "    print(os.environ['HOME'], os.environ['PATH'].split(':')[0], os.path.exists('/dev/kmsg'))\n"
         f"    print('project' if os.path.exists({str(Path(__file__))!r}) else 'nothing')\n"
+        "    print(Path('/sys/class/net/lo/flags').read_text().strip())\n"
         "    sys.stdout.flush()\n"
     )
     assert "modprobe" not in said.stderr  # this system's own list of modules is not the lab host's
-    first, second, third = said.stdout.splitlines()
+    first, second, third, lo = said.stdout.splitlines()
     assert first.startswith("gone True")
     for place in ("/dev/shm", "/run", "/tmp"):
         assert place in first.split()
     assert second == "/root /usr/local/sbin True"
     assert third == "project"
     assert "the agent ended (status 1)" in said.stderr  # not the orphan, whose status was 0
+    assert lo == "0x9", "LOOPBACK and UP, for it is the agent's way into a guest with a disk image"
     assert not Path("/run/scratch").exists()  # all of it was the namespace's own

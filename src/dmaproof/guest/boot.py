@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dmaproof.guest.topology import arguments, kernel_parameters
 from dmaproof.node.remote import SOCKETS
 from dmaproof.rig.model import Node
 
-_WRAPPER = "qemu"
+_WRAPPER, _INITRD = "qemu", "initramfs"
 _ASK_S = 30.0
 _MOST_NBYTES = 2047
 """COMMAND_LINE_SIZE less the zero that ends it: arch/x86/include/asm/setup.h, arch/arm64/include/uapi/asm/setup.h."""
@@ -48,11 +48,29 @@ def command(
 
 
 def guest_command(
-    node: Node, kernel: Kernel, program: Program, folder: Path, accelerated: bool, options: Sequence[str]
+    node: Node,
+    kernel: Kernel,
+    program: Program,
+    folder: Path,
+    accelerated: bool,
+    options: Sequence[str],
+    virtio: str = "",
 ) -> tuple[str, ...]:
-    """The same for a guest on this system: without console, agent ports and accelerator, which its keeper adds."""
+    """The same for a guest, here or on a lab host that has this system's root: without console, agent ports and
+    accelerator, which its keeper adds, and to be started in any folder. ``virtio`` ends the options of its virtio
+    devices."""
     words = on_own_root(kernel, program, folder, _parameters(node, accelerated), options, accelerated=False)
-    return _without(_without(words, "-serial", "chardev:console"), "-chardev", _NO_CONSOLE)
+    words = _without(_without(words, "-serial", "chardev:console"), "-chardev", _NO_CONSOLE)
+    return (*program.argv, *_anywhere(words, folder, virtio))
+
+
+def _anywhere(words: Sequence[str], folder: Path, virtio: str) -> Iterator[str]:
+    """What follows the program in ``words``: what QEMU makes in ``folder`` it makes in the one that it starts in."""
+    for option, word in pairwise(words):
+        if option == "-chardev":
+            yield word.replace(f"path={folder}/", "path=")
+        else:
+            yield f"{word}{virtio}" if option == "-device" and word.startswith("virtio-") else word
 
 
 def _without(words: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
@@ -75,7 +93,9 @@ def on_own_root(
     wrapper = folder / _WRAPPER
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(program.argv)} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o700)
-    words = shlex.split(_ask_virtme(_virtme(wrapper, kernel, parameters, options, accelerated), folder))
+    initrd = folder / _INITRD
+    initrd.unlink(missing_ok=True)
+    words = shlex.split(_ask_virtme(_virtme(wrapper, initrd, kernel, parameters, options, accelerated), folder))
     at = words.index("-append") + 1
     if kernel.modules is None:  # else virtme's own init loads them
         words[at] = with_our_init(words[at])
@@ -132,12 +152,19 @@ def agent_ports(guests: bool = False) -> tuple[str, ...]:
 
 
 def _virtme(
-    wrapper: Path, kernel: Kernel, parameters: Sequence[str], options: Sequence[str], accelerated: bool
+    wrapper: Path,
+    initrd: Path,
+    kernel: Kernel,
+    parameters: Sequence[str],
+    options: Sequence[str],
+    accelerated: bool,
 ) -> list[str]:
+    """With modules it makes an initramfs to load them, which is gone when it ends where it is not told to save it."""
     agent = ["env", f"PYTHONPATH={_python_path()}", sys.executable, "-S", "-P", "-m", "dmaproof.guest.agent"]
     return [
         *(sys.executable, "-m", "virtme.commands.run", "--dry-run", "--show-command"),
-        *("--kimg", str(kernel.path), "--mods=auto" if kernel.modules else "--mods=none"),
+        *("--kimg", str(kernel.path)),
+        *(("--mods=auto", "--save-initramfs", str(initrd)) if kernel.modules else ("--mods=none",)),
         *("--force-9p", "--disable-microvm", "--disable-monitor"),
         *([] if accelerated else ["--disable-kvm"]),
         *(word for folder in _WRITABLE if Path(folder).is_dir() for word in ("--overlay-rwdir", folder)),

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from dmaproof.errors import DmaproofError
-from dmaproof.guest import hugepages
+from dmaproof.guest import hosting, hugepages
 from dmaproof.guest.machine import Machine, command
 from dmaproof.vfio.bind import loadable, planned
 from dmaproof.vfio.plan import VFIO_PCI
@@ -26,6 +26,8 @@ def foretell(machine: Machine) -> Foretold:
     """What dmaproof.guest.hosting.start would do with ``machine`` now."""
     changes, refusals, qemu = list[str](), list[str](), tuple[str, ...]()
     try:
+        if (lacks := hosting.lacking(machine)) is not None:
+            refusals.append(lacks)
         qemu = tuple(command(machine))
         if machine.functions:
             refusals += _lacking()

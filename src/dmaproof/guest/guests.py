@@ -30,14 +30,12 @@ from dmaproof.guest.foretell import Foretold, foretell
 from dmaproof.guest.held import as_table, holdings
 from dmaproof.guest.hosting import End
 from dmaproof.guest.kept import kept
-from dmaproof.guest.over_ssh import start_agent
 from dmaproof.guest.place import Place, machine
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
 from dmaproof.node.remote import RemoteWorker, hang_up, line
 from dmaproof.node.worker import Worker
 from dmaproof.rig.guests import assigned
-from dmaproof.rig.hardware import Disk
 from dmaproof.rig.model import Rig
 
 BOOT_S, BOOT_EMULATED_S = 120.0, 400.0
@@ -99,7 +97,7 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
     """
     scale = rig.deadline.scale
     with ExitStack() as stack:
-        place.folder.mkdir()
+        place.folder.mkdir(parents=True)  # with the last of the files in a folder its keeper takes that too
         stack.callback(shutil.rmtree, place.folder, ignore_errors=True)
         worker = _worker(host, keep, run_id)
         stack.callback(worker.stop)
@@ -120,7 +118,7 @@ def provision(rig: Rig, place: Place, host: Node, run_id: str, keep: Path) -> It
             worker.run(hosting.start, deadline=Deadline.after(start_s), machine=made)
             try:
                 if place.disk is not None:
-                    _start_agent(place.disk, worker, place.folder, until)
+                    _start_agent(worker, until)
                 ready()
             except NodeError as error:
                 raise NodeError(f"{error}{_last(worker)}; see {keep / place.node.name}.*") from None
@@ -171,15 +169,15 @@ def _agent(host: Node, place: Place) -> Path:
     return agent
 
 
-def _start_agent(disk: Disk, worker: Worker | RemoteWorker, folder: Path, until: Deadline) -> None:
-    """Over SSH, for as long as QEMU runs."""
-
-    def still_up() -> None:
-        if worker.run(hosting.look, deadline=Deadline.after(_STOP_S)).status is not None:
-            raise NodeError("QEMU ended while the machine was booting")
-
-    port = worker.run(hosting.way_in, deadline=Deadline.after(_STOP_S))
-    start_agent(disk, port, folder, until, still_up)
+def _start_agent(worker: Worker | RemoteWorker, until: Deadline) -> None:
+    """Over SSH, by the worker that keeps QEMU: the way in is of the system that it is on."""
+    within_s = until.remaining_s
+    try:
+        worker.run(hosting.start_agent, deadline=Deadline.after(within_s + _STOP_S), within_s=within_s)
+    except WorkloadFailed as error:
+        if error.type_name != NodeError.__name__:
+            raise
+        raise NodeError(error.message) from None
 
 
 def _last(worker: Worker | RemoteWorker) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmaproof.errors import DmaproofError
+from dmaproof.errors import DmaproofError, NodeError
 from dmaproof.guest import accel, disk, flood, hugepages, numa
 from dmaproof.guest.console import last_words
 from dmaproof.guest.flood import Spoken
@@ -25,12 +25,14 @@ from dmaproof.guest.kernel import Kernel
 from dmaproof.guest.machine import QMP, Machine, start_qemu
 from dmaproof.guest.program import Program
 from dmaproof.guest.qmp import Monitor
+from dmaproof.node.deadline import Deadline
 from dmaproof.vfio.bind import bound, kept_journal
 from dmaproof.vfio.journal import FOLDER, Journal
 from dmaproof.vfio.restore import replay
 
 _QMP_S, _QUIT_S, _KILL_S, _STEP_S = 20.0, 5.0, 5.0, 0.05
 _TEXT_NBYTES = 16 << 20
+_NOT_SEEN = " on the lab host: it sees the files of the system it runs on, but not those below /dev, /proc, /run, /sys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class _Kept:
 
     def __init__(self, machine: Machine) -> None:
         self._undo = ExitStack()
+        self.disk = machine.disk
         if machine.folder:  # whoever made it removes it
             self.folder = Path(machine.folder)
         else:
@@ -117,9 +120,11 @@ def can_accelerate(kernel: str, release: str, qemu: tuple[str, ...], version: st
 
 def start(machine: Machine) -> State:
     """Start the guest, once; it is up to its agent to say that it came up. Raises DmaproofError where a function is
-    refused, or QEMU ends at once."""
+    refused, a disk's files are not there, or QEMU ends at once."""
     if _kept:
         raise DmaproofError("this process keeps a guest already")
+    if (lacks := lacking(machine)) is not None:
+        raise DmaproofError(lacks)
     _kept.append(kept := _Kept(machine))
     if not _answers(kept, machine.answers_in_s):
         words = last_words(kept.folder)
@@ -143,10 +148,30 @@ def look() -> State:
     return State(kept.qemu.poll(), last_words(kept.folder), pci, trace)
 
 
-def way_in() -> int:
-    """The port of this system that is the SSH server's of a guest with a disk image. Raises NoGuest; NodeError where
-    QEMU names none."""
-    with Monitor(_guest().folder / QMP, _QMP_S) as monitor:
+def lacking(machine: Machine) -> str | None:
+    """What this system lacks for the disk that ``machine`` is filled from; None where it has all, or there is none."""
+    lacks = disk.lacking(machine.disk) if machine.disk is not None else None
+    return f"{lacks}{_NOT_SEEN}" if lacks is not None and machine.bridged else lacks
+
+
+def start_agent(within_s: float) -> None:
+    """Have the agent of a guest with a disk image run, which takes until its SSH server answers. Raises NoGuest;
+    NodeError, after ``within_s`` at the latest, with what ssh said last, or where QEMU has ended meanwhile."""
+    from dmaproof.guest import over_ssh  # of no use to other guests: an emulated processor takes its time over it
+
+    kept, until = _guest(), Deadline.after(within_s)
+    assert kept.disk is not None  # noqa: S101 - whoever asks has looked
+
+    def still_up() -> None:
+        if kept.qemu.poll() is not None:
+            raise NodeError("QEMU ended while the machine was booting")
+
+    over_ssh.start_agent(kept.disk, _way_in(kept), kept.folder, until, still_up)
+
+
+def _way_in(kept: _Kept) -> int:
+    """The port of this system that is the SSH server's of the guest. Raises NodeError where QEMU names none."""
+    with Monitor(kept.folder / QMP, _QMP_S) as monitor:
         return disk.forwarded(monitor.ask("human-monitor-command", **{"command-line": "info usernet"}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dmaproof.guest.events import MAPS, SHUTDOWN
 from dmaproof.guest.folder import AGENT, CONSOLE, CONTROL, QEMU_LOG, TRACE
 from dmaproof.guest.memory import Pages
 from dmaproof.parent import die_with_parent
+from dmaproof.rig.hardware import Disk
 from dmaproof.vfio.plan import NOTHING, Permission
 
 _BY_IO_PORTS = ",modern-pio-notify=on"
@@ -28,7 +30,7 @@ class Machine:
     guest's ports are to be joined to ports of the same name that this system has itself. ``folder`` is where QEMU is to
     work (nothing: a new one). ``may``: what may be taken for ``functions`` although that system seems to need it.
     ``pages`` are the huge pages that its memory takes, ``numa_node`` is where its processors are; QEMU answers within
-    ``answers_in_s`` seconds."""
+    ``answers_in_s`` seconds. ``disk`` is what it is filled from, if it is, its files' names complete."""
 
     command: tuple[str, ...]
     functions: tuple[str, ...]
@@ -40,6 +42,12 @@ class Machine:
     pages: Pages | None = None
     numa_node: int | None = None
     answers_in_s: float
+    disk: Disk | None = None
+
+
+def virtio(*, bridged: bool, accelerated: bool) -> str:
+    """What the options of a guest's virtio devices end with."""
+    return _BY_IO_PORTS if bridged and accelerated else ""
 
 
 def command(machine: Machine) -> list[str]:
@@ -65,6 +73,9 @@ def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            # A disk's temporary file goes to /var/tmp where this names no other (block.c, create_tmp_file), which a
+            # lab host has read-only.
+            env={**os.environ, "TMPDIR": os.fspath(folder)} if machine.bridged else None,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - no other thread forks
         )
 
@@ -72,7 +83,7 @@ def start_qemu(machine: Machine, folder: Path) -> subprocess.Popen[bytes]:
 def _agent_ports(machine: Machine) -> Sequence[str]:
     """One for the run's process, one for the keeper's listener: by sockets, or joined to this system's own ports."""
     bridged = machine.bridged
-    modern = _BY_IO_PORTS if bridged and machine.accelerated else ""
+    modern = virtio(bridged=bridged, accelerated=machine.accelerated)
     options = ["-device", f"virtio-serial-pci,id=dmaproof,bus=pcie.0,max_ports=16{modern}"]
     here = port.named(port.BRIDGED) if bridged else {}
     for name, file in ((f"{port.PREFIX}0", f"{AGENT}/0.sock"), (port.CONTROL, CONTROL)):

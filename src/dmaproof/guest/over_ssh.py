@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dmaproof
 from dmaproof.errors import NodeError
-from dmaproof.guest.disk import LOOPBACK, file_of
+from dmaproof.guest.disk import LOOPBACK
 from dmaproof.node.deadline import Deadline
 from dmaproof.parent import die_with_parent
 from dmaproof.rig.hardware import Disk
@@ -39,7 +39,8 @@ os.execv(sys.executable, [sys.executable, "-P", "-m", "dmaproof.guest.started"])
 
 
 def start_agent(disk: Disk, port: int, folder: Path, deadline: Deadline, check: Callable[[], None]) -> None:
-    """Have the agent run in the guest whose SSH server is behind ``port`` of this system; files lie in ``folder``.
+    """Have the agent run in the guest whose SSH server is behind ``port`` of this system; files lie in ``folder``, and
+    ``disk`` names its key as dmaproof.guest.disk.found has it.
 
     While nobody answers there it is tried again; ``check`` is called between, and raises where that is in vain. Raises
     NodeError with what ssh said last where it is refused, where the agent does not start, or at ``deadline``.
@@ -77,7 +78,7 @@ def command(disk: Disk, port: int, folder: Path) -> list[str]:
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
     as_root = [] if disk.user == "root" else ["sudo", "-n"]
     there = shlex.join([*as_root, disk.python, "-W", "ignore", "-c", _RECEIVE])
-    where = ["-i", str(file_of(disk.key)), "-p", str(port), "-l", disk.user, LOOPBACK]
+    where = ["-i", disk.key, "-p", str(port), "-l", disk.user, LOOPBACK]
     return ["ssh", "-F", "none", "-T", *options, *where, there]
 
 

@@ -11,7 +11,7 @@ from dmaproof.errors import UsageError
 from dmaproof.guest import boot, boot_initramfs, disk, initramfs, kernel, memory, program, userland
 from dmaproof.guest.capability import needed
 from dmaproof.guest.kernel import Kernel
-from dmaproof.guest.machine import Machine
+from dmaproof.guest.machine import Machine, virtio
 from dmaproof.guest.program import Program
 from dmaproof.guest.scratch import scratch
 from dmaproof.guest.topology import arguments, kernel_parameters
@@ -34,8 +34,8 @@ _CPU_EMULATED = "max,la57=off"
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a guest is made of, on every side of it: ``node`` as the rig has it, ``folder`` its own, ``initrd`` where
-    its kernel's first file system is, for both systems (None: it has this system's own root, or ``disk``). ``image`` is
-    its kernel; where the one on ``disk`` is, by which it is tried whether KVM works here."""
+    its kernel's first file system is, for both systems (None: it has this system's own root, which is a lab host's too,
+    or ``disk``). ``image`` is its kernel; where that is on ``disk``, the one by which it is tried whether KVM works."""
 
     node: RigNode
     folder: Path
@@ -67,9 +67,10 @@ def prepared(rig: Rig, names: Collection[str], workdir: Path) -> Iterator[dict[s
 
 def _prepare(rig: Rig, node: RigNode, workdir: Path) -> Place:
     qemu, on = node.made_by, node.guest.disk if node.guest is not None else None
+    _check_host(rig, node)
     if on is not None:
-        disk.check(node.name, on)
-    image = kernel.choose(qemu.kernel, qemu.arch) if on is None else _any_kernel(qemu.arch)
+        on = disk.found(node.name, on)
+    image = kernel.choose(qemu.kernel, qemu.arch) if on is None else _any_kernel(rig, node)
     by = program.choose(qemu.program, qemu.arch, needed((*arguments(node, lent(rig, node)), *_of_disk(on))))
     if node.guest is not None and node.guest.fill != "initramfs":
         return Place(node, workdir / node.name, None, image, by, on)
@@ -79,9 +80,19 @@ def _prepare(rig: Rig, node: RigNode, workdir: Path) -> Place:
     return Place(node, workdir / node.name, initrd, image, by)
 
 
+def _check_host(rig: Rig, node: RigNode) -> None:
+    assert node.guest is not None  # noqa: S101 - whoever asks has looked
+    on = rig.node[node.guest.on]
+    if on.qemu is not None and boot_initramfs.needed(on.qemu.arch):
+        raise UsageError(
+            f"node.{node.name}.guest.on = {on.name!r}: a lab host of {on.qemu.arch} boots from an initramfs here, and "
+            f"no QEMU is in it: guests are made on lab hosts of x86_64, by a system of x86_64"
+        )
+
+
 def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
-    """What the worker starts: all but what only the other node knows. Raises UsageError where the guest is to have
-    this system's root or an image of its, and ``host`` is another; NodeError where virtme-ng cannot say how."""
+    """What the worker starts: all but what only the other node knows. Raises NodeError where virtme-ng cannot say how
+    a guest comes up on this system's root."""
     node, functions = place.node, lent(rig, place.node)
     booted = _from_disk if place.disk is not None else _from_root if place.initrd is None else _from_initrd
     return Machine(
@@ -98,19 +109,24 @@ def machine(rig: Rig, place: Place, host: Node, accelerated: bool) -> Machine:
         pages=memory.pages(node),
         numa_node=node.guest.numa_node if node.guest is not None else None,
         answers_in_s=_ANSWERS_S + node.made_by.memory_nbytes / _PINNED_A_SECOND_NBYTES,
+        disk=place.disk,
     )
 
 
-def _any_kernel(arch: str) -> Kernel:
-    """This system's own where it can be read, as it is the likeliest to be like the image's."""
+def _any_kernel(rig: Rig, node: RigNode) -> Kernel:
+    """By which KVM is tried: a lab host's own, which is small, where a stock one takes half a minute. Else this
+    system's, where it can be read, as the likeliest to be like the image's."""
+    arch, on = node.made_by.arch, rig.node[node.guest.on].qemu if node.guest is not None else None
+    if on is not None:
+        return kernel.choose(on.kernel, arch)
     for wanted in (kernel.HOST, kernel.STOCK):
         with suppress(UsageError):
             return kernel.choose(wanted, arch)
     return kernel.choose(kernel.OWN, arch)
 
 
-def _of_disk(on: Disk | None) -> tuple[str, ...]:
-    return tuple(disk.options(on)) if on is not None else ()
+def _of_disk(on: Disk | None, rung: str = "") -> tuple[str, ...]:
+    return tuple(disk.options(on, rung)) if on is not None else ()
 
 
 def _from_initrd(place: Place, _host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
@@ -125,23 +141,15 @@ def _from_initrd(place: Place, _host: Node, options: Sequence[str], accelerated:
     return boot_initramfs.started(place.qemu, place.image, str(place.initrd), parameters, options)
 
 
-def _from_disk(place: Place, host: Node, options: Sequence[str], _accelerated: bool) -> tuple[str, ...]:
-    _only_here(place, host, "image", "can boot from an image of its")
-    return (*place.qemu.argv, *boot_initramfs.BARE, *options, *_of_disk(place.disk))
-
-
-def _only_here(place: Place, host: Node, fill: str, has: str) -> None:
-    if host.agent is not None:
-        raise UsageError(
-            f"node.{place.node.name}.guest.fill = {fill!r}: only a guest on this very system {has}, and "
-            f"{host.name} is another: take 'initramfs'"
-        )
+def _from_disk(place: Place, host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
+    rung = virtio(bridged=host.agent is not None, accelerated=accelerated)
+    return (*place.qemu.argv, *boot_initramfs.BARE, *options, *_of_disk(place.disk, rung))
 
 
 def _from_root(place: Place, host: Node, options: Sequence[str], accelerated: bool) -> tuple[str, ...]:
-    _only_here(place, host, "root", "has its root")
     place.folder.mkdir(parents=True, exist_ok=True)
-    return boot.guest_command(place.node, place.image, place.qemu, place.folder, accelerated, options)
+    rung = virtio(bridged=host.agent is not None, accelerated=accelerated)
+    return boot.guest_command(place.node, place.image, place.qemu, place.folder, accelerated, options, rung)
 
 
 def _permission(node: RigNode) -> Permission:
