@@ -6,6 +6,7 @@ import pytest
 
 from dmaproof.cuda.unified.remote import reach_often
 from dmaproof.evidence import access_counters
+from fixtures.before_and_after import BeforeAndAfter
 from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
 from fixtures.state import Run
@@ -22,15 +23,14 @@ def test_often_read_pages(typical_gpu: End, run: Run, worker: Bench, note_eviden
         declared = f"rig {run.rig.id} declares addressing = {typical_gpu.node.addressing!r} on {typical_gpu.node.name}"
         pytest.skip(f"{declared}: access counters migrate pages under ats alone")
     root, uuid = run.nodes[typical_gpu.node.name].root, typical_gpu.gpu.uuid or ""
-    before = access_counters.read(root, uuid)
-    reached = worker.run(reach_often, gpu=typical_gpu.gpu.bdf, nbytes=NBYTES, times=TIMES)
-    after = access_counters.read(root, uuid)
+    counted = BeforeAndAfter(lambda: access_counters.read(root, uuid))
+    reached = worker.run(reach_often, around=counted, gpu=typical_gpu.gpu.bdf, nbytes=NBYTES, times=TIMES)
     note_evidence("test", "residence", f"before {TIMES} reads {reached.before}; after them {reached.after}")
-    if before is None or after is None:
+    if counted.before is None or counted.after is None:
         note_evidence(
             "test", "access-counters", f"whether counters moved pages is not to be told: {access_counters.MISSING}"
         )
     else:
-        moved = after.pages_in - before.pages_in
+        moved = counted.after.pages_in - counted.before.pages_in
         note_evidence("test", "access-counters", f"{moved} pages came to the GPU by its access counters")
     assert reached.found.wrong_words == 0, f"the GPU finds {reached.found.wrong_words} words that the CPU did not write"

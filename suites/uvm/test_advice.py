@@ -8,6 +8,7 @@ import pytest
 
 from dmaproof.cuda.unified.advice import read_mostly, stays_with_host
 from dmaproof.evidence import uvm
+from fixtures.before_and_after import BeforeAndAfter
 from fixtures.ends import End, Pair
 from fixtures.evidence import NoteEvidence
 from fixtures.fault_counters import fault_stats
@@ -52,9 +53,8 @@ def test_pages_stay_with_the_host(
 ) -> None:
     """The GPU uses them over the bus. That nothing moves is told by the driver's counters, where they can be read."""
     bdf = typical_gpu.gpu.bdf
-    before = fault_stats(run, typical_gpu)
-    seen = worker.run(stays_with_host, gpu=bdf, advice=advice, nbytes=NBYTES)
-    after = fault_stats(run, typical_gpu)
+    counted = BeforeAndAfter(lambda: fault_stats(run, typical_gpu))
+    seen = worker.run(stays_with_host, around=counted, gpu=bdf, advice=advice, nbytes=NBYTES)
     assert seen.gpu.wrong_words == 0, f"the GPU finds {seen.gpu.wrong_words} words that the CPU did not write"
     assert seen.cpu.wrong_words == 0, f"the CPU finds {seen.cpu.wrong_words} words that the GPU did not write"
     if advice == "PREFERRED_LOCATION":
@@ -62,8 +62,8 @@ def test_pages_stay_with_the_host(
         check_on_host(seen.where, "the GPU's accesses", note_evidence)
     else:
         assert bdf in seen.told.accessed_by, f"the driver names {seen.told.accessed_by or 'nobody'} as advised"
-    if before is None or after is None:
+    if counted.before is None or counted.after is None:
         note_evidence("test", "uvm-fault-stats", f"whether pages moved is not to be told: {uvm.MISSING}")
         return
-    moved = after.pages_in - before.pages_in
+    moved = counted.after.pages_in - counted.before.pages_in
     assert moved == 0, f"{moved} pages came to the GPU that were to stay with the host"

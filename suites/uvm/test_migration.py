@@ -9,6 +9,7 @@ from dmaproof.cuda.unified.migration import Migrated, Way, migrate
 from dmaproof.evidence import uvm
 from dmaproof.evidence.uvm import FaultStats
 from dmaproof.measurement import Measurement
+from fixtures.before_and_after import BeforeAndAfter
 from fixtures.ends import End
 from fixtures.evidence import NoteEvidence
 from fixtures.fault_counters import fault_stats
@@ -35,15 +36,14 @@ def test_migration_rate(
     note_evidence: NoteEvidence,
 ) -> None:
     require_memory(memory)
-    before = fault_stats(run, typical_gpu)
-    moved = worker.run(migrate, gpu=typical_gpu.gpu.bdf, memory=memory, way=way, nbytes=NBYTES)
-    after = fault_stats(run, typical_gpu)
+    counted, bdf = BeforeAndAfter(lambda: fault_stats(run, typical_gpu)), typical_gpu.gpu.bdf
+    moved = worker.run(migrate, around=counted, gpu=bdf, memory=memory, way=way, nbytes=NBYTES)
     ends = {"source": "host", "target": typical_gpu.gpu.name, "memory": memory, "nbytes": NBYTES}
     measure(moved.measurement, **ends)
-    if before is None or after is None:
+    if counted.before is None or counted.after is None:
         note_evidence("test", "uvm-fault-stats", f"how many faults a page takes is not to be told: {uvm.MISSING}")
     else:
-        measure(_faults_per_page(moved, before, after), **ends)
+        measure(_faults_per_page(moved, counted.before, counted.after), **ends)
     assert moved.found.wrong_words == 0, f"in the end the CPU finds {moved.found.wrong_words} wrong words"
 
 

@@ -7,11 +7,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dmaproof.errors import UsageError, WorkerDied, WorkloadFailed
+from dmaproof.errors import DeviceBusy, UsageError, WorkerDied, WorkloadFailed
 from dmaproof.node import locks
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.node import Node
@@ -30,6 +32,29 @@ def test_a_dataclass_goes_in_and_a_dataclass_comes_out(worker: Worker) -> None:
     result = worker.run(planted.add, deadline=soon(), pair=planted.Pair(1, 2), scale=2.0)
     assert result == planted.Sum(6.0, (1, 2), result.pid)
     assert result.pid not in (0, os.getpid())
+
+
+def test_what_is_around_a_workload_has_its_devices_as_long(worker: Worker, node: Node) -> None:
+    held = []
+
+    def look() -> None:
+        with (
+            pytest.raises(DeviceBusy, match=f"{GPU} is in use"),
+            locks.acquire(node, [GPU], "another run", Deadline.after(0), os.getpid()),
+        ):
+            pytest.fail("it is free")
+        held.append(GPU)
+        time.sleep(1.0)  # which is not the workload's time
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        look()
+        yield
+        look()
+
+    worker.run(planted.nothing, deadline=soon())
+    worker.run(planted.sleep, deadline=Deadline.after(1.2), devices=[GPU], around=around(), seconds=0.3)
+    assert held == [GPU, GPU]
 
 
 def test_infinities_and_nan_come_through(worker: Worker) -> None:

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -181,9 +182,17 @@ class RemoteWorker:
         return self.worked_pid
 
     def run(
-        self, workload: Callable[..., R], /, *, deadline: Deadline, devices: Sequence[str] = (), **kwargs: Any
+        self,
+        workload: Callable[..., R],
+        /,
+        *,
+        deadline: Deadline,
+        devices: Sequence[str] = (),
+        around: AbstractContextManager[object] | None = None,
+        **kwargs: Any,
     ) -> R:
-        """As Worker.run; besides, NodeLost where the system itself no longer answers."""
+        """As Worker.run; besides, NodeLost where the system itself no longer answers. ``around`` is here, and
+        ``devices`` are held over there: others may use them at its ends."""
         number = next(self._calls)
         call = CALL.validate_json(messages.encode_call(number, workload, kwargs, sys.path))
         at = line(self._agent, self._number)
@@ -195,8 +204,9 @@ class RemoteWorker:
             devices=tuple(devices),
             run=self._run_id,
         )
-        at.send(messages.encode_any(work))
-        done = at.answer(self._id, number, deadline.later(_LADDER_S), self._idle)
+        with around or nullcontext():
+            at.send(messages.encode_any(work))
+            done = at.answer(self._id, number, deadline.later(_LADDER_S), self._idle)
         self._keep(done, time.monotonic() - done.now_s)
         return _outcome(workload, done)
 

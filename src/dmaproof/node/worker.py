@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -87,9 +88,17 @@ class Worker:
         return self._process.pid if self._process else None
 
     def run(
-        self, workload: Callable[..., R], /, *, deadline: Deadline, devices: Sequence[str] = (), **kwargs: Any
+        self,
+        workload: Callable[..., R],
+        /,
+        *,
+        deadline: Deadline,
+        devices: Sequence[str] = (),
+        around: AbstractContextManager[object] | None = None,
+        **kwargs: Any,
     ) -> R:
-        """What ``workload(**kwargs)`` returns in the worker, holding ``devices`` (BDFs) meanwhile.
+        """What ``workload(**kwargs)`` returns in the worker, holding ``devices`` (BDFs) meanwhile. ``around`` is
+        entered here once they are held, and left before they are free: its time is not the workload's.
 
         ``deadline`` counts from before the start of a process that is not yet warm, and stands still while another
         process of the run has a device, and while the worker could run and has no processor (``patience``): an
@@ -106,18 +115,25 @@ class Worker:
         began_s, queued_s = time.monotonic(), proc.queued_s(running.pid)
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
             self.acquired_s = time.monotonic()
-            patience = Patience(deadline.later(self.acquired_s - began_s), running.pid, queued_s, self._times)
-            try:
-                running.channel.send(frame, held.fds, patience.deadline)
-                answer = self._await_answer(running, number, patience)
-            except (_DeadlinePassed, TimeoutError):
-                raise self._hang(running, messages.name_of(workload), patience, held) from None
-            except ChannelClosed:
-                raise self._death(running, messages.name_of(workload), held) from None
-            except BaseException:  # Ctrl-C among them: what the worker is doing now nobody will ask for
-                self._end(held)
-                raise
+            with around or nullcontext():
+                later = deadline.later(time.monotonic() - began_s)
+                patience = Patience(later, running.pid, queued_s, self._times)
+                answer = self._ask(running, number, frame, patience, held, messages.name_of(workload))
         return returned(workload, answer)
+
+    def _ask(  # noqa: PLR0913, RUF100 - the call, and who makes it
+        self, running: Process, number: int, frame: bytes, patience: Patience, held: locks.Held, workload: str
+    ) -> Returned | Raised:
+        try:
+            running.channel.send(frame, held.fds, patience.deadline)
+            return self._await_answer(running, number, patience)
+        except (_DeadlinePassed, TimeoutError):
+            raise self._hang(running, workload, patience, held) from None
+        except ChannelClosed:
+            raise self._death(running, workload, held) from None
+        except BaseException:  # Ctrl-C among them: what the worker is doing now nobody will ask for
+            self._end(held)
+            raise
 
     def stop(self) -> None:
         """End the process. Bounded: at worst 8 s, and a process that cannot be killed is left behind."""
