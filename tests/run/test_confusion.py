@@ -92,13 +92,28 @@ def test_a_matrix_is_run_kept_and_gone_on_with(tmp_path: Path) -> None:
         *(sys.executable, "-m", "fixtures.confusion", "--rig=virtual:gh200", "--plant=gpu-lost", "--seeds=2"),
         *("--pair-seeds=0", f"--keep={kept}", f"--table={table}", "--jobs=1"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + kept.read_text()
     lines = kept.read_text().splitlines()
     assert [json.loads(line)["outcome"] for line in lines] == ["clean"] * 3
     assert "| gpu-lost | 2/2 |" in table.read_text()
     kept.write_text("\n".join(lines[:2]) + "\n")
-    again = subprocess.run([*command, "--go-on"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    again = subprocess.run([*command, "--go-on"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
     assert kept.read_text().splitlines()[:2] == lines[:2]
     assert len(kept.read_text().splitlines()) == 3
+
+
+def test_what_speaks_against_triage_can_be_read_afterwards(tmp_path: Path) -> None:
+    """A run that is cut off, for one."""
+    wrong = tmp_path / "wrong"
+    command = [
+        *(sys.executable, "-m", "fixtures.confusion", "--rig=virtual:gh200", "--plant=gpu-lost", "--seeds=0"),
+        *("--pair-seeds=0", f"--keep={tmp_path / 'kept'}", f"--table={tmp_path / 'table'}", f"--wrong={wrong}"),
+    ]
+    done = subprocess.run([*command, "--timeout=1"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"1 runs, 1 speak against triage: {tmp_path / 'table'}; what those of now said is in {wrong}" in " ".join(
+        done.stdout.split()
+    )
+    assert (wrong / "virtual-gh200-healthy-0" / "output").exists()
