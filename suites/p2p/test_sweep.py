@@ -12,6 +12,7 @@ from dmaproof.cuda.cells import measure_cells
 from dmaproof.cuda.copies import Transfer, sequence_bandwidth
 from dmaproof.measurement import Measurement
 from dmaproof.triage.shortfall import SHORTFALL
+from fixtures.choice import choice
 from fixtures.ends import Gpus
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure
@@ -37,10 +38,12 @@ def test_copies_at_once(sweep_set: SweepSet, worker: Bench, note_fact: NoteFact)
 
 @pytest.mark.catches("slower_than_host", "acs")
 @pytest.mark.requires(gpus=2)
-def test_peer_access_off_and_on(gpus: Gpus, worker: Bench, measure: Measure) -> None:
-    """The whole matrix staged through the host, and beside it that of peer access: no cell of it may be slower."""
+def test_peer_access_off_and_on(gpus: Gpus, worker: Bench, measure: Measure, request: pytest.FixtureRequest) -> None:
+    """The matrix staged through the host, and beside it that of peer access: no cell of it may be slower. All ordered
+    pairs, or those that --pairs and --sample leave."""
     names = {gpu.bdf: gpu.name for gpu in gpus.endpoints}
-    pairs = [(one, other) for one in names for other in names if one != other]
+    bdfs = list(names)
+    pairs = [(bdfs[i], bdfs[j]) for i, j in choice(request.config).of(len(bdfs))]
     on = [pair for pair in pairs if (path := gpus.node.path_between(*(names[end] for end in pair))) and path.peer]
     if not on:
         pytest.skip(f"the rig declares no peer access between any two GPUs of {gpus.node.name}")
