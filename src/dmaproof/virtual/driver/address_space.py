@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 GRANULE = 2 << 20
 Kind = Literal["device", "pinned", "registered", "managed"]
-Origin = Literal["alloc", "pool", "vmm", "ipc"]
-"""Which calls it came by, and so which give it back: cuMemAlloc and its kin, pools, cuMemMap, cuIpcOpenMemHandle."""
+Origin = Literal["alloc", "pool", "vmm", "ipc", "graph"]
+"""Which calls it came by, and so which give it back: cuMemAlloc and its kin, pools, cuMemMap, cuIpcOpenMemHandle, nodes
+of graphs."""
 
 
 @dataclass(eq=False, slots=True)

@@ -39,6 +39,13 @@ _UNSAFE = frozenset(
         "cuMemsetD8",
         "cuMemsetD16",
         "cuMemsetD32",
+        "cuMemcpy2D",
+        "cuMemcpy2DUnaligned",
+        "cuMemcpy3D",
+        "cuMemcpy3DPeer",
+        "cuMemsetD2D8",
+        "cuMemsetD2D16",
+        "cuMemsetD2D32",
     )
 )
 """Calls that no stream orders (cuThreadExchangeStreamCaptureMode names cudaMalloc). cuEventQuery is one: frameworks

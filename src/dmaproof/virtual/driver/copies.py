@@ -1,4 +1,4 @@
-"""Copies and fills by the copy engines: between which places, by whose engine, over which transfers."""
+"""Copies by the copy engines: between which places, by whose engine, over which transfers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from dmaproof.virtual.driver.access import Operation, settle
 from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.boxes import Box
 from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, copy
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import DriverError, require
@@ -62,45 +63,54 @@ def end_of_copy(driver: Driver, context: Context, va: int, nbytes: int, access: 
 
 def _usable(context: Context, found: Allocation, access: Literal["read", "write"]) -> bool:
     """Mapped memory that nobody was given access to is none yet. A pool's is no part of copies that a GPU without
-    rights to it is asked for (cuda-python, cuda_core/tests/test_memory_peer_access.py)."""
+    rights to it is asked for (cuda-python, cuda_core/tests/test_memory_peer_access.py). That of graphs comes to be
+    when they run."""
+    if found.by == "graph":
+        return True
     if found.by == "pool" and found.kind == "device":
         return may(context, found, access)
     return found.access is None or any(found.access.values())
 
 
-def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, nbytes: int) -> None:
-    """Queue a copy of ``nbytes`` between any two addresses on ``stream``."""
-    if nbytes == 0:
+def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, box: Box) -> None:
+    """Queue a copy of ``box`` between any two addresses on ``stream``."""
+    if not box.nbytes:
         return
     assert isinstance(stream.context, Context)  # noqa: S101
     if stream.capture is not None:
-        driver.submit(stream, copy_task(driver, stream.context, target_va, source_va, nbytes))
+        driver.submit(stream, copy_task(driver, stream.context, target_va, source_va, box))
         return
-    target = end_of_copy(driver, stream.context, target_va, nbytes, "write")
-    source = end_of_copy(driver, stream.context, source_va, nbytes, "read")
+    target, source = _ends_of(driver, stream.context, target_va, source_va, box)
     memory = source.memory
     if source.found is None and not stream.idle:
         # Pageable memory is staged before the call returns: the program may change or free it then.
+        nbytes = box.extent_nbytes(box.source)
         staged = DeviceMemory(nbytes)
         copy(staged, 0, memory, 0, nbytes)
         memory = staged
-    driver.queue(stream, _run(driver, stream.context, target, source, memory, nbytes))
+    driver.queue(stream, _run(driver, stream.context, target, source, memory, box))
     if target.found is None:
         driver.synchronize(stream)  # a copy into pageable memory returns when it is done
 
 
-def copy_task(driver: Driver, context: Context, target_va: int, source_va: int, nbytes: int) -> Task:
+def _ends_of(driver: Driver, context: Context, target_va: int, source_va: int, box: Box) -> tuple[End, End]:
+    target = end_of_copy(driver, context, target_va, box.extent_nbytes(box.target), "write")
+    return target, end_of_copy(driver, context, source_va, box.extent_nbytes(box.source), "read")
+
+
+def copy_task(  # noqa: PLR0913, RUF100
+    driver: Driver, context: Context, target_va: int, source_va: int, box: Box, parameters: object = None
+) -> Task:
     """A copy by ``context``'s engines that a graph does again and again: what the addresses name is looked at each
     time, because memory may have come and gone. Raises DriverError INVALID_VALUE."""
-    end_of_copy(driver, context, target_va, nbytes, "write")
-    end_of_copy(driver, context, source_va, nbytes, "read")
+    _ends_of(driver, context, target_va, source_va, box)
 
     def run(ready_ns: float, queued_ns: float) -> float:
-        target = _end_now(driver, context, target_va, nbytes, "write")
-        source = _end_now(driver, context, source_va, nbytes, "read")
-        return _carry_out(driver, context, target, source, source.memory, nbytes).end(ready_ns, queued_ns)
+        target = _end_now(driver, context, target_va, box.extent_nbytes(box.target), "write")
+        source = _end_now(driver, context, source_va, box.extent_nbytes(box.source), "read")
+        return _carry_out(driver, context, target, source, source.memory, box).end(ready_ns, queued_ns)
 
-    return Task(NodeType.MEMCPY, context, run)
+    return Task(NodeType.MEMCPY, context, run, parameters)
 
 
 def _end_now(driver: Driver, context: Context, va: int, nbytes: int, access: Literal["read", "write"]) -> End:
@@ -110,18 +120,22 @@ def _end_now(driver: Driver, context: Context, va: int, nbytes: int, access: Lit
         Operation(driver, context, "ce").illegal(va, access)
 
 
-def _run(driver: Driver, context: Context, target: End, source: End, memory: Memory, nbytes: int) -> Run:
+def _run(driver: Driver, context: Context, target: End, source: End, memory: Memory, box: Box) -> Run:
     def run(ready_ns: float, queued_ns: float) -> float:
-        return _carry_out(driver, context, target, source, memory, nbytes).end(ready_ns, queued_ns)
+        return _carry_out(driver, context, target, source, memory, box).end(ready_ns, queued_ns)
 
     return run
 
 
-def _carry_out(driver: Driver, context: Context, target: End, source: End, memory: Memory, nbytes: int) -> Operation:
+def _carry_out(driver: Driver, context: Context, target: End, source: End, memory: Memory, box: Box) -> Operation:
     operation = Operation(driver, context, "ce")
-    _populate(operation, target, nbytes)
-    to, of = _transfer(operation, target, source, memory, nbytes)
-    copy(to, target.offset, of, source.offset, nbytes)
+    for end in (target, source):
+        if end.found is not None and end.found.by == "graph" and not end.found.access:
+            operation.illegal(end.va, "write" if end is target else "read")
+    _populate(operation, target, box.extent_nbytes(box.target))
+    to, of = _transfer(operation, target, source, memory, box.nbytes)
+    for target_at, source_at, length in box.rows():
+        copy(to, target.offset + target_at, of, source.offset + source_at, length)
     return operation
 
 
@@ -186,34 +200,3 @@ def _ends(
 
 def _kept(memory: Memory, effect: str) -> Memory:
     return memory if effect == "lands" else Nowhere()
-
-
-def queue_fill(driver: Driver, stream: Stream, va: int, unit: bytes, nunits: int) -> None:
-    """Queue a fill of ``nunits`` times ``unit`` on ``stream``."""
-    assert isinstance(stream.context, Context)  # noqa: S101
-    task = fill_task(driver, stream.context, va, unit, nunits)
-    if nunits:
-        driver.submit(stream, task)
-
-
-def fill_task(driver: Driver, context: Context, va: int, unit: bytes, nunits: int) -> Task:
-    """A fill by ``context``'s engines. Raises DriverError INVALID_VALUE."""
-    nbytes = nunits * len(unit)
-    require(va % len(unit) == 0 and end_of_copy(driver, context, va, nbytes or 1, "write").found is not None)
-
-    def run(ready_ns: float, queued_ns: float) -> float:
-        operation = Operation(driver, context, "ce")
-        span = operation.span(va, nbytes, "write")
-        fill(span.memory, span.offset, nbytes, unit)
-        return operation.end(ready_ns, queued_ns)
-
-    return Task(NodeType.MEMSET, context, run)
-
-
-def fill(memory: Memory, offset: int, nbytes: int, unit: bytes) -> None:
-    if isinstance(memory, DeviceMemory):
-        memory.fill(offset, nbytes, unit)
-        return
-    block = DeviceMemory(nbytes)
-    block.fill(0, nbytes, unit)
-    copy(memory, offset, block, 0, nbytes)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 from dmaproof.virtual.driver.abi import Needs
 from dmaproof.virtual.driver.address_space import AddressSpace
+from dmaproof.virtual.driver.callbacks import Callbacks
 from dmaproof.virtual.driver.capture import Captures, check_safe
 from dmaproof.virtual.driver.clock import Clock
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
 from dmaproof.virtual.driver.gpus import Context, Device, Fabric
+from dmaproof.virtual.driver.graph_memory import GraphMemories
 from dmaproof.virtual.driver.graphs import Task
 from dmaproof.virtual.driver.handles import Handles
 from dmaproof.virtual.driver.ipc import Opened
@@ -40,6 +42,7 @@ class Driver:
         self.held: dict[object, float] = {}
         self.releases: dict[object, float] = {}
         self.captures, self.pools = Captures(), PlacePools()
+        self.callbacks, self.graph_memory = Callbacks(), GraphMemories()
         self.opened: dict[object, Opened] = {}  # by handle and context
         self.prefetched: list[tuple[int, int, int]] = []  # start, end, location: of memory that CUDA did not hand out
         self._numbers = itertools.count(1)
@@ -157,6 +160,8 @@ def check_needs(name: str, needs: Needs) -> None:
     if needs == "nothing":
         return
     state = driver()
+    if state.callbacks.here:
+        raise DriverError(CuResult.NOT_PERMITTED)
     check_safe(state.captures, name)
     if needs == "context" and state.current is not None:
         state.current.check()

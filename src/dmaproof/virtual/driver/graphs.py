@@ -6,14 +6,12 @@ run as soon as those before them are done, each on its own context's GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
-from dmaproof.virtual.driver.errors import CuResult, DriverError
+from dmaproof.virtual.driver.errors import require
 from dmaproof.virtual.driver.streams import Op, Run
 
 if TYPE_CHECKING:
@@ -26,17 +24,24 @@ class NodeType(IntEnum):
     KERNEL = 0
     MEMCPY = 1
     MEMSET = 2
+    HOST = 3
     GRAPH = 4
     EMPTY = 5
+    WAIT_EVENT = 6
+    EVENT_RECORD = 7
+    MEM_ALLOC = 10
+    MEM_FREE = 11
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """Work on ``context``'s GPU. ``run`` may be called any number of times."""
+    """Work on ``context``'s GPU. ``run`` may be called any number of times. ``parameters`` are what the node was made
+    with, in whatever form its own calls keep them; those of a child node are its graph."""
 
     type: NodeType
     context: Context
     run: Run
+    parameters: object = None
 
 
 def nothing(context: Context) -> Task:
@@ -46,12 +51,13 @@ def nothing(context: Context) -> Task:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One node. ``after``: those that must be done before it."""
+    """One node. ``after``: those that must be done before it. ``original``: what it was cloned from."""
 
     graph: Graph
     task: Task
     after: list[Node]
     handle: int = 0
+    original: Node | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -62,18 +68,29 @@ class UserObject:
     references: int
 
     def release(self, count: int) -> None:
+        """Give ``count`` references back. INVALID_VALUE for more than there are."""
+        require(count <= self.references)
         self.references -= count
-        if self.references <= 0:
+        if count and not self.references:
             self.destroy()
 
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """Nodes in the order in which they were added, and how many references to user objects it holds."""
+    """Nodes in the order in which they were added, and how many references to user objects it holds. ``embedded``: it
+    is the content of a child node. ``executables`` of it exist."""
 
     nodes: list[Node] = field(default_factory=list)
     objects: dict[UserObject, int] = field(default_factory=dict)
     handle: int = 0
+    embedded: bool = False
+    closed: bool = False
+    executables: int = 0
+
+    @property
+    def allocates(self) -> bool:
+        """Whether any node allocates or frees memory: such a graph can be cloned, embedded, taken apart by nobody."""
+        return any(node.task.type in (NodeType.MEM_ALLOC, NodeType.MEM_FREE) for node in self.nodes)
 
     def add(self, task: Task, after: Iterable[Node]) -> Node:
         node = Node(self, task, list(after))
@@ -94,94 +111,9 @@ class Step:
 class Executable:
     """A graph as it was when it was instantiated. Launches of one executable run one after the other (``last``)."""
 
+    graph: Graph
     steps: tuple[Step, ...]
     objects: tuple[UserObject, ...] = ()
     flags: int = 0
     handle: int = 0
     last: Op | None = None
-
-
-def ordered(graph: Graph) -> tuple[Step, ...]:
-    """The nodes, each behind all that it waits for. INVALID_VALUE where they wait for each other."""
-    try:
-        order = list(TopologicalSorter({node: node.after for node in graph.nodes}).static_order())
-    except CycleError:
-        raise DriverError(CuResult.INVALID_VALUE) from None
-    place = {node: at for at, node in enumerate(order)}
-    return tuple(Step(node, node.task, tuple(place[one] for one in node.after)) for node in order)
-
-
-def instantiate(graph: Graph, flags: int) -> Executable:
-    """Holds what the graph holds."""
-    held = tuple(one for one, count in graph.objects.items() if count)
-    for one in held:
-        one.references += 1
-    return Executable(ordered(graph), held, flags)
-
-
-def replay(steps: tuple[Step, ...]) -> Run:
-    """All of ``steps`` as one operation."""
-
-    def run(ready_ns: float, queued_ns: float) -> Generator[None, None, float]:
-        return _carry_out(steps, ready_ns, queued_ns)
-
-    return run
-
-
-def _carry_out(steps: tuple[Step, ...], ready_ns: float, queued_ns: float) -> Generator[None, None, float]:
-    """Polls kernels that wait for others; the end is that of the last node."""
-    ends: dict[int, float] = {}
-    running: dict[int, Generator[None, None, float]] = {}
-    try:
-        while len(ends) < len(steps):
-            moved = _begin(steps, ends, running, ready_ns, queued_ns)
-            moved = _poll(steps, ends, running) or moved
-            if not moved:
-                yield
-    finally:
-        for one in running.values():
-            one.close()
-    return max(ends.values(), default=ready_ns)
-
-
-def _begin(
-    steps: tuple[Step, ...],
-    ends: dict[int, float],
-    running: dict[int, Generator[None, None, float]],
-    ready_ns: float,
-    queued_ns: float,
-) -> bool:
-    """Start each node whose turn has come; whether one was done at once."""
-    moved = False
-    for at, step in enumerate(steps):
-        if at in ends or at in running or not all(before in ends for before in step.after):
-            continue
-        with _blamed(step):
-            result = step.task.run(max([ready_ns, *(ends[before] for before in step.after)]), queued_ns)
-        if isinstance(result, float | int):
-            ends[at], moved = result, True
-        else:
-            running[at] = result
-    return moved
-
-
-def _poll(steps: tuple[Step, ...], ends: dict[int, float], running: dict[int, Generator[None, None, float]]) -> bool:
-    moved = False
-    for at in list(running):
-        try:
-            with _blamed(steps[at]):
-                next(running[at])
-        except StopIteration as stop:
-            del running[at]
-            ends[at], moved = float(stop.value), True
-    return moved
-
-
-@contextmanager
-def _blamed(step: Step) -> Iterator[None]:
-    """An error of a node ends its own context, beside that of the stream which the graph was launched in."""
-    try:
-        yield
-    except DriverError as error:
-        error.victims.append(step.task.context)
-        raise

@@ -81,20 +81,39 @@ def arguments(entry: Entry, packed: int) -> tuple[int, ...]:
     return tuple(values)
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Arguments of our own: what kernelParams points to, and what its pointers do."""
+
+    pointers: ctypes.Array[ctypes.c_void_p]
+    values: tuple[ctypes.Array[ctypes.c_char], ...]
+
+
+def packed_again(entry: Entry, packed: int) -> Packed:
+    """A copy of the arguments at ``packed``."""
+    values = tuple(
+        ctypes.create_string_buffer(value.to_bytes(one.nbytes, "little"), one.nbytes)
+        for value, one in zip(arguments(entry, packed), entry.parameters, strict=True)
+    )
+    return Packed((ctypes.c_void_p * len(values))(*(ctypes.addressof(one) for one in values)), values)
+
+
 def launch(driver: Driver, stream: Stream, kernel: Kernel, grid: int, block: int, packed: int) -> None:
     """Queue ``kernel`` with ``grid`` blocks of ``block`` threads; its parameters are read now, as CUDA does."""
     assert isinstance(stream.context, Context)  # noqa: S101
     driver.submit(stream, kernel_task(driver, stream.context, kernel, grid, block, packed))
 
 
-def kernel_task(driver: Driver, context: Context, kernel: Kernel, grid: int, block: int, packed: int) -> Task:  # noqa: PLR0913, RUF100
+def kernel_task(  # noqa: PLR0913, RUF100
+    driver: Driver, context: Context, kernel: Kernel, grid: int, block: int, packed: int, parameters: object = None
+) -> Task:
     """The launch, to be done on ``context``. INVALID_VALUE for a shape that no GPU takes."""
     if grid < 1 or block < 1 or (kernel.entry.parameters and not packed):
         raise DriverError(CuResult.INVALID_VALUE)
     if block > _MOST_THREADS:
         raise DriverError(CuResult.INVALID_VALUE)
     run = _run(driver, context, kernel, arguments(kernel.entry, packed), grid * block)
-    return Task(NodeType.KERNEL, context, run)
+    return Task(NodeType.KERNEL, context, run, parameters)
 
 
 def _run(driver: Driver, context: Context, kernel: Kernel, values: tuple[int, ...], nthreads: int) -> Run:

@@ -34,6 +34,6 @@ def release(driver: Driver, found: Allocation) -> None:
 def release_memory(driver: Driver, context: Context) -> None:
     """All that goes with ``context``; with a primary one, what its GPU holds for nobody else as well."""
     for found in driver.space.all():
-        nobodys = found.context is None and found.gpu == context.device.ordinal and found.by != "vmm"
+        nobodys = found.context is None and found.gpu == context.device.ordinal and found.by not in ("vmm", "graph")
         if found.context is context or (nobodys and context is context.device.context):
             release(driver, found)

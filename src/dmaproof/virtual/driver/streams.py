@@ -40,7 +40,8 @@ class Owner(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Op:
-    """One operation. ``after`` must be done first; ``queued_ns`` is what the host had seen completed by then."""
+    """One operation. ``after`` must be done first; ``queued_ns`` is what the host had seen completed by then.
+    ``given_up`` is called where its context dies before it is done."""
 
     run: Run
     queued_ns: float
@@ -48,6 +49,7 @@ class Op:
     end_ns: float = 0.0
     done: bool = False
     polled: Generator[None, None, float] | None = None
+    given_up: Callable[[], None] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -113,6 +115,8 @@ class Scheduler:
                 if op.polled is not None:
                     op.polled.close()
                 op.done, op.end_ns = True, stream.at_ns
+                if op.given_up is not None:
+                    op.given_up()
             stream.queue.clear()
             stream.stuck = False
             self._busy.pop(stream, None)

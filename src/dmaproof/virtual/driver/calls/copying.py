@@ -1,13 +1,13 @@
-"""Copies and fills. The synchronous ones run on the legacy default stream and wait for it."""
+"""Copies. The synchronous ones run on the legacy default stream and wait for it."""
 
 from __future__ import annotations
 
 from dmaproof.virtual.driver.abi import call, get_u32, get_u64
-from dmaproof.virtual.driver.copies import queue_copy, queue_fill
+from dmaproof.virtual.driver.boxes import Box
+from dmaproof.virtual.driver.copies import queue_copy
 from dmaproof.virtual.driver.driver import LEGACY_STREAM, driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.gpus import Context
-from dmaproof.virtual.driver.streams import Stream
 
 _ATTRIBUTES_NBYTES, _DURING_API_CALL = 24, 2  # CUmemcpyAttributes, CUmemcpySrcAccessOrder (cuda.h)
 
@@ -15,7 +15,7 @@ _ATTRIBUTES_NBYTES, _DURING_API_CALL = 24, 2  # CUmemcpyAttributes, CUmemcpySrcA
 def _copy_and_wait(target: int, source: int, nbytes: int) -> None:
     state = driver()
     stream = state.stream(0)
-    queue_copy(state, stream, target, source, nbytes)
+    queue_copy(state, stream, target, source, Box(nbytes))
     state.synchronize(stream)
 
 
@@ -26,43 +26,43 @@ def cu_memcpy(target: int, source: int, nbytes: int) -> None:
 
 @call("cuMemcpyHtoD", "QQz", since=3020)
 def cu_memcpy_htod(target: int, source: int, nbytes: int) -> None:
-    _copy_and_wait(_known(target), source, nbytes)
+    _copy_and_wait(known(target), source, nbytes)
 
 
 @call("cuMemcpyDtoH", "QQz", since=3020)
 def cu_memcpy_dtoh(target: int, source: int, nbytes: int) -> None:
-    _copy_and_wait(target, _known(source), nbytes)
+    _copy_and_wait(target, known(source), nbytes)
 
 
 @call("cuMemcpyDtoD", "QQz", since=3020)
 def cu_memcpy_dtod(target: int, source: int, nbytes: int) -> None:
-    _copy_and_wait(_known(target), _known(source), nbytes)
+    _copy_and_wait(known(target), known(source), nbytes)
 
 
 @call("cuMemcpyAsync", "QQzp")
 def cu_memcpy_async(target: int, source: int, nbytes: int, stream: int) -> None:
-    queue_copy(driver(), driver().stream(stream), target, source, nbytes)
+    queue_copy(driver(), driver().stream(stream), target, source, Box(nbytes))
 
 
 @call("cuMemcpyHtoDAsync", "QQzp", since=3020)
 def cu_memcpy_htod_async(target: int, source: int, nbytes: int, stream: int) -> None:
-    queue_copy(driver(), driver().stream(stream), _known(target), source, nbytes)
+    queue_copy(driver(), driver().stream(stream), known(target), source, Box(nbytes))
 
 
 @call("cuMemcpyDtoHAsync", "QQzp", since=3020)
 def cu_memcpy_dtoh_async(target: int, source: int, nbytes: int, stream: int) -> None:
-    queue_copy(driver(), driver().stream(stream), target, _known(source), nbytes)
+    queue_copy(driver(), driver().stream(stream), target, known(source), Box(nbytes))
 
 
 @call("cuMemcpyDtoDAsync", "QQzp", since=3020)
 def cu_memcpy_dtod_async(target: int, source: int, nbytes: int, stream: int) -> None:
-    queue_copy(driver(), driver().stream(stream), _known(target), _known(source), nbytes)
+    queue_copy(driver(), driver().stream(stream), known(target), known(source), Box(nbytes))
 
 
 @call("cuMemcpyPeer", "QpQpz")
 def cu_memcpy_peer(target: int, target_context: int, source: int, source_context: int, nbytes: int) -> None:
-    _on(target_context, target)
-    _on(source_context, source)
+    on_gpu_of(target_context, target)
+    on_gpu_of(source_context, source)
     _copy_and_wait(target, source, nbytes)
 
 
@@ -70,9 +70,9 @@ def cu_memcpy_peer(target: int, target_context: int, source: int, source_context
 def cu_memcpy_peer_async(
     target: int, target_context: int, source: int, source_context: int, nbytes: int, stream: int
 ) -> None:
-    _on(target_context, target)
-    _on(source_context, source)
-    queue_copy(driver(), driver().stream(stream), target, source, nbytes)
+    on_gpu_of(target_context, target)
+    on_gpu_of(source_context, source)
+    queue_copy(driver(), driver().stream(stream), target, source, Box(nbytes))
 
 
 @call("cuMemcpyBatchAsync", "pppzppzp", since=13000)
@@ -87,61 +87,22 @@ def cu_memcpy_batch_async_v2(  # noqa: PLR0913, RUF100 - as the API has it
     if starts[0] or sorted(set(starts)) != starts or starts[-1] >= count:
         raise DriverError(CuResult.INVALID_VALUE)
     for at in range(count):
-        queue_copy(driver(), on, *(get_u64(words + 8 * at) for words in (targets, sources, sizes)))
+        target, source, nbytes = (get_u64(words + 8 * at) for words in (targets, sources, sizes))
+        queue_copy(driver(), on, target, source, Box(nbytes))
     if any(get_u32(attributes + _ATTRIBUTES_NBYTES * at) == _DURING_API_CALL for at in range(nattributes)):
         driver().synchronize(on)
 
 
-def _known(va: int) -> int:
+def known(va: int) -> int:
     """``va`` where CUDA knows it as a device address: memory of its own, or host memory mapped for devices."""
     if driver().space.find(va) is None:
         raise DriverError(CuResult.INVALID_VALUE)
     return va
 
 
-def _on(context: int, va: int) -> None:
+def on_gpu_of(context: int, va: int) -> None:
     """``va`` must be memory of the context's device (or one that all devices share)."""
     device = driver().handles.get(context, Context).device
     found = driver().space.find(va)
     if found is None or (found.kind == "device" and found.gpu != device.ordinal):
         raise DriverError(CuResult.INVALID_VALUE)
-
-
-def _fill(va: int, unit: bytes, count: int, stream: Stream) -> None:
-    queue_fill(driver(), stream, va, unit, count)
-
-
-def _fill_and_wait(va: int, unit: bytes, count: int) -> None:
-    stream = driver().stream(0)
-    _fill(va, unit, count, stream)
-    driver().synchronize(stream)
-
-
-@call("cuMemsetD8", "QBz", since=3020)
-def cu_memset_d8(va: int, value: int, count: int) -> None:
-    _fill_and_wait(va, value.to_bytes(1, "little"), count)
-
-
-@call("cuMemsetD16", "QHz", since=3020)
-def cu_memset_d16(va: int, value: int, count: int) -> None:
-    _fill_and_wait(va, value.to_bytes(2, "little"), count)
-
-
-@call("cuMemsetD32", "QIz", since=3020)
-def cu_memset_d32(va: int, value: int, count: int) -> None:
-    _fill_and_wait(va, value.to_bytes(4, "little"), count)
-
-
-@call("cuMemsetD8Async", "QBzp")
-def cu_memset_d8_async(va: int, value: int, count: int, stream: int) -> None:
-    _fill(va, value.to_bytes(1, "little"), count, driver().stream(stream))
-
-
-@call("cuMemsetD16Async", "QHzp")
-def cu_memset_d16_async(va: int, value: int, count: int, stream: int) -> None:
-    _fill(va, value.to_bytes(2, "little"), count, driver().stream(stream))
-
-
-@call("cuMemsetD32Async", "QIzp")
-def cu_memset_d32_async(va: int, value: int, count: int, stream: int) -> None:
-    _fill(va, value.to_bytes(4, "little"), count, driver().stream(stream))

@@ -7,12 +7,14 @@ import os
 from dmaproof.virtual.driver import capture
 from dmaproof.virtual.driver.abi import call, put_float, put_u64
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.errors import CuResult, DriverError, require
 from dmaproof.virtual.driver.gpus import Context
+from dmaproof.virtual.driver.host_tasks import marking, record_task
 from dmaproof.virtual.driver.ipc import new_event
-from dmaproof.virtual.driver.streams import Event, Run
+from dmaproof.virtual.driver.streams import Event
 
 _BLOCKING_SYNC, _DISABLE_TIMING, _INTERPROCESS = 1, 2, 4
+_EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL (cuda.h)
 
 
 @call("cuEventCreate", "pI")
@@ -43,27 +45,19 @@ def cu_event_record(handle: int, stream: int) -> None:
     if on.capture is not None:
         capture.record(event, on)
     else:
-        event.recorded, event.captured = driver().queue(on, _marking(event)), None
-
-
-def _marking(event: Event) -> Run:
-    """The moment that the event stands for, which other processes hear of where they can."""
-    shared = event.shared
-    number = shared.record() if shared is not None else 0
-
-    def run(ready_ns: float, _: float) -> float:
-        if shared is not None:
-            shared.finish(number)
-        return ready_ns
-
-    return run
+        event.recorded, event.captured = driver().queue(on, marking(event)), None
 
 
 @call("cuEventRecordWithFlags", "ppI")
 def cu_event_record_with_flags(handle: int, stream: int, flags: int) -> None:
-    if flags:
-        raise not_supported(f"cuEventRecordWithFlags with flags {flags:#x}")
-    cu_event_record(handle, stream)
+    require(not flags & ~_EXTERNAL)
+    if not flags:
+        cu_event_record(handle, stream)
+        return
+    on = driver().stream(stream)
+    require(on.capture is not None)
+    assert isinstance(on.context, Context)  # noqa: S101
+    driver().submit(on, record_task(driver(), on.context, handle))
 
 
 def _event(handle: int) -> Event:

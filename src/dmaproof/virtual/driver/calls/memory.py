@@ -13,6 +13,7 @@ from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.release import release
 
 _ATTACH_GLOBAL = 1
+_PITCHED_UNITS, _TEXTURE_ALIGNMENT = (4, 8, 16), 512  # cuMemAllocPitch (cuda.h); CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT
 
 
 def allocate(device: Device, nbytes: int) -> Allocation:
@@ -36,6 +37,14 @@ def cu_mem_alloc(target: int, nbytes: int) -> None:
     put_u64(target, found.va)
 
 
+@call("cuMemAllocPitch", "ppzzI", since=3020)
+def cu_mem_alloc_pitch(target: int, pitch: int, width_nbytes: int, height: int, unit_nbytes: int) -> None:
+    require(pitch and width_nbytes and height and unit_nbytes in _PITCHED_UNITS)
+    row_nbytes = -(-width_nbytes // _TEXTURE_ALIGNMENT) * _TEXTURE_ALIGNMENT
+    cu_mem_alloc(target, row_nbytes * height)
+    put_u64(pitch, row_nbytes)
+
+
 @call("cuMemAllocManaged", "pzI")
 def cu_mem_alloc_managed(target: int, nbytes: int, flags: int) -> None:
     if not nbytes:
@@ -54,6 +63,12 @@ def cu_mem_free(va: int) -> None:
     if not va:
         return
     state = driver()
+    of_graph = state.graph_memory.get(va)
+    if of_graph is not None:
+        of_graph.take_back()
+        state.synchronize_all()
+        of_graph.end()
+        return
     found = _freed(va)
     context = found.context or state.devices[found.gpu].context
     if found.kind != "device":

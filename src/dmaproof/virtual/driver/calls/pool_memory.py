@@ -5,11 +5,13 @@ from __future__ import annotations
 from dmaproof.virtual.driver import shared_files
 from dmaproof.virtual.driver.abi import call, put_u64
 from dmaproof.virtual.driver.address_space import Allocation
+from dmaproof.virtual.driver.calls.graph_memory import alloc_task, free_task, new_memory
 from dmaproof.virtual.driver.calls.host_memory import PAGE, map_pinned
 from dmaproof.virtual.driver.calls.locations import residence
 from dmaproof.virtual.driver.calls.memory import allocate
 from dmaproof.virtual.driver.calls.place_pools import current_of, of_gpu
 from dmaproof.virtual.driver.calls.pool import pool_behind
+from dmaproof.virtual.driver.capture import Capture
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, require
 from dmaproof.virtual.driver.gpus import Context
@@ -25,12 +27,20 @@ from dmaproof.virtual.driver.streams import Stream
 @call("cuMemAllocAsync", "pzp")
 def cu_mem_alloc_async(target: int, nbytes: int, stream: int) -> None:
     on = driver().stream(stream)
-    put_u64(target, _from(current_of(of_gpu(_ordinal(on))), nbytes, on).va)
+    put_u64(target, _address(current_of(of_gpu(_context(on).device.ordinal)), nbytes, on))
 
 
 @call("cuMemAllocFromPoolAsync", "pzpp")
 def cu_mem_alloc_from_pool_async(target: int, nbytes: int, pool: int, stream: int) -> None:
-    put_u64(target, _from(pool, nbytes, driver().stream(stream)).va)
+    put_u64(target, _address(pool, nbytes, driver().stream(stream)))
+
+
+def _address(pool: int, nbytes: int, stream: Stream) -> int:
+    """A graph takes no bytes as well, for which there is no node (cuda-python, graph/test_graph_memory_resource.py)."""
+    if stream.capture is None:
+        return _from(pool, nbytes, stream).va
+    stream.capture.check()
+    return _captured(stream, stream.capture, pool_behind(pool), nbytes).va if nbytes else 0
 
 
 def _from(handle: int, nbytes: int, stream: Stream) -> Allocation:
@@ -40,10 +50,17 @@ def _from(handle: int, nbytes: int, stream: Stream) -> Allocation:
     if not pool.fits(nbytes):
         raise DriverError(CuResult.OUT_OF_MEMORY)
     pool.take(nbytes)
-    found = _fresh(pool, nbytes, _ordinal(stream))
+    found = _fresh(pool, nbytes, _context(stream).device.ordinal)
     found.by, found.pool, found.backing = "pool", handle, pool
     found.access = None if pool.place.kind == MANAGED else pool.access
     return found
+
+
+def _captured(stream: Stream, capture: Capture, pool: Pool, nbytes: int) -> Allocation:
+    """The graph's memory, with the pool's properties."""
+    memory = new_memory(capture.graph, pool.place, nbytes, pool.access)
+    capture.take(stream, alloc_task(_context(stream), memory))
+    return memory.found
 
 
 def _fresh(pool: Pool, nbytes: int, near: int) -> Allocation:
@@ -67,7 +84,18 @@ def _pinned(pool: Pool, nbytes: int, near: int) -> Allocation:
 
 @call("cuMemFreeAsync", "Qp")
 def cu_mem_free_async(va: int, stream: int) -> None:
-    state = driver()
+    state, on = driver(), driver().stream(stream)
+    if not va:
+        return
+    if on.capture is not None:
+        on.capture.check()
+        on.capture.take(on, free_task(_context(on), on.capture.graph, va))
+        return
+    of_graph = state.graph_memory.get(va)
+    if of_graph is not None:
+        of_graph.take_back()
+        state.queue(on, of_graph.ending)
+        return
     found = state.space.at(va, "device", "managed", "pinned")
     require(found.kind == "device" or found.by == "pool")
 
@@ -75,9 +103,9 @@ def cu_mem_free_async(va: int, stream: int) -> None:
         release(state, found)
         return ready_ns
 
-    state.queue(state.stream(stream), run)
+    state.queue(on, run)
 
 
-def _ordinal(stream: Stream) -> int:
+def _context(stream: Stream) -> Context:
     assert isinstance(stream.context, Context)  # noqa: S101
-    return stream.context.device.ordinal
+    return stream.context

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 from dmaproof.virtual.driver import capture
 from dmaproof.virtual.driver.abi import call, put_int, put_u32, put_u64
 from dmaproof.virtual.driver.capture import refuse_waiting
 from dmaproof.virtual.driver.driver import LEGACY_STREAM, PER_THREAD_STREAM, driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
+from dmaproof.virtual.driver.errors import CuResult, DriverError, require
 from dmaproof.virtual.driver.gpus import Context
-from dmaproof.virtual.driver.ipc import SharedEvent
-from dmaproof.virtual.driver.streams import Event, Run, Stream
+from dmaproof.virtual.driver.host_tasks import await_shared, wait_task
+from dmaproof.virtual.driver.streams import Event, Stream
 
 _NON_BLOCKING = 1
+_EXTERNAL = 1  # CU_EVENT_WAIT_EXTERNAL (cuda.h)
 
 
 @call("cuStreamCreate", "pI")
@@ -64,27 +63,18 @@ def cu_stream_query(handle: int) -> None:
 
 @call("cuStreamWaitEvent", "ppI")
 def cu_stream_wait_event(handle: int, event: int, flags: int) -> None:
-    if flags:
-        raise not_supported(f"cuStreamWaitEvent with flags {flags:#x}")
     stream, awaited = driver().stream(handle), driver().handles.get(event, Event)
+    if flags:
+        require(flags == _EXTERNAL and stream.capture is not None)
+        assert isinstance(stream.context, Context)  # noqa: S101
+        driver().submit(stream, wait_task(driver(), stream.context, event))
+        return
     if stream.capture is not None or awaited.captured is not None:
         capture.wait(driver().captures, stream, awaited)
     elif awaited.shared is not None:
-        driver().queue(stream, _await_shared(awaited.shared))
+        driver().queue(stream, await_shared(awaited.shared))
     elif awaited.recorded is not None:  # an event that was never recorded holds nothing up
         driver().queue(stream, lambda ready_ns, _: ready_ns, (awaited.recorded,))
-
-
-def _await_shared(event: SharedEvent) -> Run:
-    """Until the work of the latest record so far is done, in whichever process that is."""
-    number = event.recorded
-
-    def run(ready_ns: float, _: float) -> Generator[None, None, float]:
-        while not event.done(number):
-            yield
-        return ready_ns
-
-    return run
 
 
 def _context(handle: int) -> Context:

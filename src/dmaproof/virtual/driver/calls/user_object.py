@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-
 from dmaproof.virtual.driver.abi import call, put_u64
 from dmaproof.virtual.driver.calls.graph import get_graph
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError
 from dmaproof.virtual.driver.graphs import UserObject
+from dmaproof.virtual.driver.host_tasks import HostFunction
 
 _NO_DESTRUCTOR_SYNC = 1  # CU_USER_OBJECT_NO_DESTRUCTOR_SYNC (cuda.h)
 _MOVE = 1  # CU_GRAPH_USER_OBJECT_MOVE (cuda.h)
-_HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 @call("cuUserObjectCreate", "pppII", needs="init")
 def cu_user_object_create(target: int, pointer: int, destroy: int, references: int, flags: int) -> None:
     if not destroy or not references or flags != _NO_DESTRUCTOR_SYNC:
         raise DriverError(CuResult.INVALID_VALUE)
-    function = _HostFunction(destroy)
+    function = HostFunction(destroy)
     put_u64(target, driver().handles.add(UserObject(lambda: function(pointer), references)))
 
 
