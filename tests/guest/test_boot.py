@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dmaproof.errors import NodeError
-from dmaproof.guest import boot
+from dmaproof.guest import boot, kernel, program
+from tests.support.lab import supplied
 
 
 def test_our_init_takes_the_place_of_virtmes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -43,3 +44,14 @@ def test_a_long_sys_path_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(sys, "path", [str(folder) for folder in folders])
     with pytest.raises(NodeError, match=r"shorten PYTHONPATH, which has \d{4} of them \(it lists .* sys\.path\)"):
         boot.whole(boot.with_our_init("console=ttyS0 quiet"))
+
+
+def test_what_loads_a_kernels_modules_is_there_when_qemu_starts(tmp_path: Path) -> None:
+    """virtme-ng's initramfs is a file of its own process, unless it is told to keep it; asked again, it has another."""
+    supplied(image=kernel.STOCK)
+    stock, qemu = kernel.choose(kernel.STOCK, "x86_64"), program.choose(program.AUTO, "x86_64")
+    for _ in range(2):
+        words = boot.on_own_root(stock, qemu, tmp_path, (), (), accelerated=False)
+        initrd = Path(words[words.index("-initrd") + 1])
+        assert initrd.parent == tmp_path
+        assert initrd.stat().st_size > 1 << 20
