@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,11 +91,24 @@ def compute_without_end() -> None:
 
 def work_on_one_processor(cpu: int, cpu_s: float) -> float:
     """Seconds that it took to work for ``cpu_s``."""
-    os.sched_setaffinity(0, {cpu})
-    began_s, used_s = time.monotonic(), time.process_time()
-    while time.process_time() - used_s < cpu_s:
+    os.sched_setaffinity(0, {cpu})  # of this thread
+    began_s, used_s = time.monotonic(), time.thread_time()
+    while time.thread_time() - used_s < cpu_s:
         pass
     return time.monotonic() - began_s
+
+
+def work_of_a_thread(cpu: int, cpu_s: float) -> float:
+    """The same by a thread that is waited for."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work_on_one_processor, cpu, cpu_s).result()
+
+
+def work_of_a_child(cpu: int, cpu_s: float) -> float:
+    """The same by a process that is waited for."""
+    found = f"import sys; sys.path[:] = {sys.path}"
+    code = f"{found}; from tests.node.planted import work_on_one_processor as work; print(work({cpu}, {cpu_s}))"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def leave_when_looked_at() -> None:

@@ -299,9 +299,15 @@ def crowded() -> Iterator[int]:
         yield cpu
 
 
-def test_a_worker_that_gets_no_processor_is_no_hang(worker: Worker, crowded: int) -> None:
-    worker.run(planted.work_on_one_processor, deadline=Deadline.after(60), cpu=crowded, cpu_s=0.01)  # warm
-    took_s = worker.run(planted.work_on_one_processor, deadline=Deadline.after(1.0), cpu=crowded, cpu_s=0.7)
+@pytest.mark.parametrize(
+    "work", [planted.work_on_one_processor, planted.work_of_a_thread, planted.work_of_a_child], ids=lambda w: w.__name__
+)
+def test_a_worker_that_gets_no_processor_is_no_hang(
+    worker: Worker, crowded: int, work: Callable[[int, float], float]
+) -> None:
+    """Nor one that waits for a thread or process of its own that gets none."""
+    worker.run(work, deadline=Deadline.after(60), cpu=crowded, cpu_s=0.01)  # warm
+    took_s = worker.run(work, deadline=Deadline.after(1.0), cpu=crowded, cpu_s=0.7)
     assert took_s > 1.0, "the processor was not crowded: nothing is shown"
 
 

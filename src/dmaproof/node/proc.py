@@ -25,13 +25,20 @@ def start_time(pid: int) -> int | None:
     return None if fields is None else int(fields[19])
 
 
-def queued_s(pid: int) -> float:
-    """Seconds in all that the main thread of ``pid`` was ready to run and had no processor: the second figure of
-    /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst). 0 where the kernel does not count it."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+def queued_s(pid: int) -> dict[int, float]:
+    """Seconds in all that each thread of ``pid``, and of what it started, was ready to run and had no processor, by
+    their numbers: the second figure of /proc/PID/task/TID/schedstat (Documentation/scheduler/sched-stats.rst). Empty
+    where the kernel does not count that; children are known where it lists them (CONFIG_PROC_CHILDREN)."""
+    found: dict[int, float] = {}
+    for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
+        try:
+            found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
+            children = (task / "children").read_text().split()
+        except (OSError, IndexError, ValueError):
+            continue
+        for child in children:
+            found |= queued_s(int(child))
+    return found
 
 
 def _state_of_other_threads(pid: int) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from dmaproof.errors import Hang, WorkerDied, WorkloadFailed
-from dmaproof.node import ladder, locks, messages, proc, process
+from dmaproof.node import ladder, locks, messages, process
 from dmaproof.node.channel import ChannelClosed
 from dmaproof.node.deadline import Deadline
 from dmaproof.node.ladder import Bounds, Capture
@@ -112,12 +112,12 @@ class Worker:
         self._output.begin()
         running = self._warm()
         self.worked_pid = running.pid
-        began_s, queued_s = time.monotonic(), proc.queued_s(running.pid)
+        began_s = time.monotonic()
         with locks.acquire(self._node, devices, self._run_id, deadline, running.pid) as held:
             self.acquired_s = time.monotonic()
             with around or nullcontext():
                 later = deadline.later(time.monotonic() - began_s)
-                patience = Patience(later, running.pid, queued_s, self._times)
+                patience = Patience(later, running.pid, self._times)
                 answer = self._ask(running, number, frame, patience, held, messages.name_of(workload))
         return returned(workload, answer)
 
