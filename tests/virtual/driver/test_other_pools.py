@@ -158,3 +158,41 @@ print(json.dumps(ended))
 """
     )
     assert said == "of the program"
+
+
+def test_rights_to_a_pool_are_those_of_the_current_gpu_whichever_the_stream_is_of(hgx: Machine) -> None:
+    said = hgx.out(
+        START
+        + """
+use(1); pools = [ok(pool_on(0)), ok(pool_on(1))]; use(0); vas = [take(pool) for pool in pools]
+def asked():
+    seen = []
+    for one in (0, 1):
+        use(one); seen += [code(cu.cuMemcpyAsync(*ends, 64, stream)) for ends in (vas, vas[::-1])]
+    return seen
+before = asked(); ok(give(pools[0], 1)); print(json.dumps([before, asked(), int(ok(cu.cuMemAllocAsync(0, stream)))]))
+"""
+    )
+    assert said == [[1, 1, 1, 1], [1, 1, 0, 0], 0]
+
+
+def test_batches_of_ranges_are_prefetched_and_discarded(hgx: Machine) -> None:
+    said = hgx.out(
+        START
+        + """
+va = int(ok(cu.cuMemAllocManaged(4 * MIB, 1))); view(va, 4 * MIB)[:] = 6
+LAST = cu.CUmem_range_attribute.CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION
+def last(at): return int(ok(cu.cuMemRangeGetAttribute(4, LAST, at, MIB)))
+ranges = [cu.CUdeviceptr(va + at * MIB) for at in range(3)], [MIB] * 3, 3
+ok(cu.cuMemPrefetchBatchAsync(*ranges, [place("DEVICE", 1), place("DEVICE", 0)], [0, 2], 2, 0, stream))
+ok(cu.cuStreamSynchronize(stream)); seen = [last(va + at * MIB) for at in range(4)]
+ok(cu.cuMemDiscardBatchAsync(*ranges, 0, stream))
+ok(cu.cuMemDiscardAndPrefetchBatchAsync(*ranges, [place("HOST")], [0], 1, 0, stream))
+ok(cu.cuStreamSynchronize(stream))
+wrong = ([1], 1, 0, stream), ([0], 1, 0, 0)
+codes = [code(cu.cuMemPrefetchBatchAsync(*ranges, [place("HOST")], *more)) for more in wrong]
+codes += [code(cu.cuMemDiscardBatchAsync(*ranges, 1, stream))]
+print(json.dumps([seen, last(va), codes]))
+"""
+    )
+    assert said == [[1, 1, 0, -2], -1, [1, 1, 1]]

@@ -51,25 +51,26 @@ class End:
         return driver.devices[self.found.gpu]
 
 
-def end_of_copy(driver: Driver, context: Context, va: int, nbytes: int, access: Literal["read", "write"]) -> End:
+def end_of_copy(driver: Driver, va: int, nbytes: int) -> End:
     """What ``va`` names, checked when the copy is asked for. Raises DriverError INVALID_VALUE."""
     found = driver.space.find(va, nbytes)
     if found is None:
         require(not driver.space.is_device_address(va) and readable(va, nbytes))
     else:
-        require(va + nbytes <= found.end and _usable(context, found, access))
+        require(va + nbytes <= found.end and _usable(found))
     return End(va, found)
 
 
-def _usable(context: Context, found: Allocation, access: Literal["read", "write"]) -> bool:
-    """Mapped memory that nobody was given access to is none yet. A pool's is no part of copies that a GPU without
-    rights to it is asked for (cuda-python, cuda_core/tests/test_memory_peer_access.py). That of graphs comes to be
-    when they run."""
-    if found.by == "graph":
-        return True
-    if found.by == "pool" and found.kind == "device":
-        return may(context, found, access)
-    return found.access is None or any(found.access.values())
+def _usable(found: Allocation) -> bool:
+    """Mapped memory that nobody was given access to is none yet. That of graphs comes to be when they run."""
+    return found.by == "graph" or found.access is None or any(found.access.values())
+
+
+def check_rights(asking: Context, found: Allocation | None, access: Literal["read", "write"]) -> None:
+    """A GPU's pool is no part of copies and fills that are asked for where a GPU without rights to it is current,
+    whichever the stream's is (cuda-python, cuda_core/tests/test_memory_peer_access.py). INVALID_VALUE."""
+    if found is not None and found.by == "pool" and found.kind == "device":
+        require(may(asking, found, access))
 
 
 def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, box: Box) -> None:
@@ -80,7 +81,7 @@ def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, b
     if stream.capture is not None:
         driver.submit(stream, copy_task(driver, stream.context, target_va, source_va, box))
         return
-    target, source = _ends_of(driver, stream.context, target_va, source_va, box)
+    target, source = _ends_of(driver, driver.current or stream.context, target_va, source_va, box)
     memory = source.memory
     if source.found is None and not stream.idle:
         # Pageable memory is staged before the call returns: the program may change or free it then.
@@ -94,8 +95,11 @@ def queue_copy(driver: Driver, stream: Stream, target_va: int, source_va: int, b
 
 
 def _ends_of(driver: Driver, context: Context, target_va: int, source_va: int, box: Box) -> tuple[End, End]:
-    target = end_of_copy(driver, context, target_va, box.extent_nbytes(box.target), "write")
-    return target, end_of_copy(driver, context, source_va, box.extent_nbytes(box.source), "read")
+    target = end_of_copy(driver, target_va, box.extent_nbytes(box.target))
+    source = end_of_copy(driver, source_va, box.extent_nbytes(box.source))
+    check_rights(context, target.found, "write")
+    check_rights(context, source.found, "read")
+    return target, source
 
 
 def copy_task(  # noqa: PLR0913, RUF100
@@ -115,7 +119,7 @@ def copy_task(  # noqa: PLR0913, RUF100
 
 def _end_now(driver: Driver, context: Context, va: int, nbytes: int, access: Literal["read", "write"]) -> End:
     try:
-        return end_of_copy(driver, context, va, nbytes, access)
+        return end_of_copy(driver, va, nbytes)
     except DriverError:
         Operation(driver, context, "ce").illegal(va, access)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dmaproof.virtual.driver.access import Operation
 from dmaproof.virtual.driver.boxes import Box
 from dmaproof.virtual.driver.chunks import DeviceMemory, Memory, copy
-from dmaproof.virtual.driver.copies import end_of_copy
+from dmaproof.virtual.driver.copies import check_rights, end_of_copy
 from dmaproof.virtual.driver.driver import Driver
 from dmaproof.virtual.driver.errors import require
 from dmaproof.virtual.driver.gpus import Context
@@ -25,7 +25,9 @@ def fill_task(driver: Driver, context: Context, va: int, unit: bytes, box: Box, 
     """A fill by ``context``'s engines. Raises DriverError INVALID_VALUE."""
     nbytes = box.extent_nbytes(box.target)
     require(va % len(unit) == 0 and box.target[0] % len(unit) == 0)
-    require(end_of_copy(driver, context, va, nbytes or 1, "write").found is not None)
+    found = end_of_copy(driver, va, nbytes or 1).found
+    require(found is not None)
+    check_rights(driver.current or context, found, "write")
 
     def run(ready_ns: float, queued_ns: float) -> float:
         operation = Operation(driver, context, "ce")

@@ -7,14 +7,12 @@ import ctypes
 import numpy as np
 
 from dmaproof.virtual.driver.abi import call
-from dmaproof.virtual.driver.access import Operation, place
 from dmaproof.virtual.driver.calls.locations import residence
 from dmaproof.virtual.driver.driver import driver
 from dmaproof.virtual.driver.errors import CuResult, DriverError, not_supported
-from dmaproof.virtual.driver.gpus import Context, Device
+from dmaproof.virtual.driver.gpus import Device
 from dmaproof.virtual.driver.pages import CPU, CPU_BIT, NOT_SET, ManagedPages, Range, bit, numa_node
 from dmaproof.virtual.driver.physical import DEVICE, HOST_NUMA, NO_LOCATION, ON_HOST
-from dmaproof.virtual.driver.residence import prefetch
 
 # CUmem_advise, CUmem_range_attribute (cuda.h)
 _SET_READ_MOSTLY, _UNSET_READ_MOSTLY, _SET_PREFERRED, _UNSET_PREFERRED = 1, 2, 3, 4
@@ -23,17 +21,17 @@ _READ_MOSTLY, _PREFERRED, _ACCESSED_BY, _LAST_PREFETCH = 1, 2, 3, 4
 _PREFERRED_TYPE, _PREFERRED_ID, _LAST_PREFETCH_TYPE, _LAST_PREFETCH_ID = 5, 6, 7, 8
 
 
-def _location(packed: int) -> int:
+def location_of(packed: int) -> int:
     """The location that a CUmemLocation names, as residence is kept."""
     return residence(packed & 0xFFFFFFFF, packed >> 32)
 
 
-def _device(location: int) -> Device | None:
+def device_at(location: int) -> Device | None:
     """The GPU at ``location``, None for the host and its NUMA nodes."""
     return driver().device(location) if location >= 0 else None
 
 
-def _managed(va: int, nbytes: int) -> tuple[ManagedPages, Range, int] | None:
+def managed(va: int, nbytes: int) -> tuple[ManagedPages, Range, int] | None:
     """The pages of a range, and where its allocation begins; None where CUDA did not hand it out."""
     found = driver().space.find(va)
     if found is None:
@@ -43,32 +41,9 @@ def _managed(va: int, nbytes: int) -> tuple[ManagedPages, Range, int] | None:
     return found.memory, found.memory.pages(va - found.va, nbytes), found.va
 
 
-@call("cuMemPrefetchAsync", "QzLIp", since=12020)
-def cu_mem_prefetch_async(va: int, nbytes: int, location: int, flags: int, stream: int) -> None:
-    if flags:
-        raise DriverError(CuResult.INVALID_VALUE)
-    state, where, on, known = driver(), _location(location), driver().stream(stream), _managed(va, nbytes)
-    target = _device(where)
-    if known is None and state.fabric.node.addressing not in ("hmm", "ats"):
-        raise DriverError(CuResult.INVALID_VALUE)
-
-    def run(ready_ns: float, queued_ns: float) -> float:
-        assert isinstance(on.context, Context)  # noqa: S101
-        operation = Operation(state, on.context, "ce")
-        if known is None:
-            operation.fault(target or operation.device, va, nbytes, "prefetch", "system", place(target))
-            state.prefetched.append((va, va + nbytes, where))
-        else:
-            pages, touched, base = known
-            prefetch(operation, pages, base, touched, target, where)
-        return operation.end(ready_ns, queued_ns)
-
-    state.queue(on, run)
-
-
 @call("cuMemAdvise", "QziL", since=12020)
 def cu_mem_advise(va: int, nbytes: int, advice: int, location: int) -> None:
-    known = _managed(va, nbytes)
+    known = managed(va, nbytes)
     if known is None:
         raise not_supported("cuMemAdvise on memory that CUDA did not hand out")
     pages, touched, _ = known
@@ -76,9 +51,9 @@ def cu_mem_advise(va: int, nbytes: int, advice: int, location: int) -> None:
     if advice in (_SET_READ_MOSTLY, _UNSET_READ_MOSTLY):
         pages.read_mostly[part] = int(advice == _SET_READ_MOSTLY)
     elif advice in (_SET_PREFERRED, _UNSET_PREFERRED):
-        pages.preferred[part] = _location(location) if advice == _SET_PREFERRED else NOT_SET
+        pages.preferred[part] = location_of(location) if advice == _SET_PREFERRED else NOT_SET
     elif advice in (_SET_ACCESSED_BY, _UNSET_ACCESSED_BY):
-        device = _device(_location(location))
+        device = device_at(location_of(location))
         word = pages.accessed_by.dtype.type(CPU_BIT if device is None else bit(device.ordinal))
         pages.accessed_by[part] = pages.accessed_by[part] & ~word | (word if advice == _SET_ACCESSED_BY else 0)
     else:
@@ -101,7 +76,7 @@ def _put_accessed_by(data: int, room: int, va: int, nbytes: int) -> None:
     size = ctypes.sizeof(ctypes.c_int)
     if not data or not room or room % size:
         raise DriverError(CuResult.INVALID_VALUE)
-    known = _managed(va, nbytes)
+    known = managed(va, nbytes)
     if known is None:
         raise DriverError(CuResult.INVALID_VALUE)
     pages, touched, _ = known
@@ -115,7 +90,7 @@ def _put_accessed_by(data: int, room: int, va: int, nbytes: int) -> None:
 
 def _of_range(va: int, nbytes: int) -> tuple[bool, int, int]:
     """Of all pages of the range alike: read-mostly, preferred location, location of the last prefetch."""
-    known = _managed(va, nbytes)
+    known = managed(va, nbytes)
     if known is None:
         return False, NOT_SET, _prefetched(va, nbytes)
     pages, touched, _ = known

@@ -36,17 +36,20 @@ def cu_mem_alloc_from_pool_async(target: int, nbytes: int, pool: int, stream: in
 
 
 def _address(pool: int, nbytes: int, stream: Stream) -> int:
-    """A graph takes no bytes as well, for which there is no node (cuda-python, graph/test_graph_memory_resource.py)."""
-    if stream.capture is None:
-        return _from(pool, nbytes, stream).va
-    stream.capture.check()
-    return _captured(stream, stream.capture, pool_behind(pool), nbytes).va if nbytes else 0
+    """No bytes are no error, and nowhere (cuda-python, cuda_core/tests/test_device.py)."""
+    if stream.capture is not None:
+        stream.capture.check()
+    if not nbytes:
+        return 0
+    if stream.capture is not None:
+        return _captured(stream, stream.capture, pool_behind(pool), nbytes).va
+    return _from(pool, nbytes, stream).va
 
 
 def _from(handle: int, nbytes: int, stream: Stream) -> Allocation:
     """Memory of the pool. Nothing can be allocated from another process's."""
     pool = pool_behind(handle)
-    require(nbytes and not pool.imported)
+    require(not pool.imported)
     if not pool.fits(nbytes):
         raise DriverError(CuResult.OUT_OF_MEMORY)
     pool.take(nbytes)
