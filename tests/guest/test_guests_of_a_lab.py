@@ -14,7 +14,7 @@ import pytest
 
 from dmaproof.endpoint.assigned.rebind import Owner, owner
 from dmaproof.endpoint.dma import peer_write
-from dmaproof.errors import NodeError
+from dmaproof.errors import NodeError, WorkloadFailed
 from dmaproof.guest import guests, lab
 from dmaproof.guest.place import Place, prepared
 from dmaproof.node.deadline import Deadline
@@ -43,7 +43,7 @@ endpoint.edu1 = {{ kind = "edu", bdf = "0000:02:00.0", port = "0000:00:11.0" }}
 """
 IMAGE = """backend = "{backend}", fill = "image", disk = {{ path = "{path}", format = "raw", key = "{key}" }}"""
 LENT = ("0000:01:00.0", "0000:02:00.0")
-MINUTE_S = 60.0
+MINUTE_S, TRIES = 60.0, 3
 ASKED_FOR = "DMAPROOF_LAB_GUESTS"
 BOOT_LOADER = pytest.mark.skipif(
     not os.environ.get(ASKED_FOR),
@@ -91,8 +91,23 @@ def left(run: Run) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", [pytest.param("image", marks=BOOT_LOADER), "root"])
 def test_one_endpoint_writes_to_another_in_a_guest_of_any_fill(run: tuple[Run, dict[str, Place]], name: str) -> None:
-    """And stage 2 has the device memory of both, and all is given back."""
+    """And stage 2 has the device memory of both, and all is given back. A guest that emulation loses, as it does now
+    and then (docs/guests.md), shows nothing: it is made again."""
     on, places = run
+    for left_tries in reversed(range(TRIES)):
+        try:
+            walk(on, places, name)
+            break
+        except WorkloadFailed:
+            raise
+        except NodeError:
+            if not left_tries:
+                raise
+    assert owners(on) == [Owner(None, None)] * 2
+    assert left(on) == ()
+
+
+def walk(on: Run, places: dict[str, Place], name: str) -> None:
     several = Guests(on, places)
     try:
         several.have(name)
@@ -107,8 +122,6 @@ def test_one_endpoint_writes_to_another_in_a_guest_of_any_fill(run: tuple[Run, d
         assert owners(on) == [Owner("vfio-pci", "vfio-pci")] * 2
     finally:
         several.leave()
-    assert owners(on) == [Owner(None, None)] * 2
-    assert left(on) == ()
 
 
 def test_with_the_worker_that_waits_for_ssh_all_ends_and_the_functions_are_given_back(
