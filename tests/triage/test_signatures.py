@@ -60,11 +60,16 @@ def test_a_stuck_service_of_another_gpu_leaves_this_ones_counters_moving() -> No
 
 
 @pytest.mark.parametrize(
-    ("state", "cpu_s", "stuck"), [("R", 0.5, True), ("R", 0.28, True), ("R", 0.1, False), ("S", 0.5, False)]
+    ("state", "cpu_s", "queued_s", "stuck"),
+    [("R", 0.5, 0, True), ("R", 0.28, 0, True), ("R", 0.1, 0.4, True), ("R", 0.1, 0.1, False), ("S", 0.5, 0, False)],
 )
-def test_a_service_that_spins_gets_no_more_than_its_share_of_a_processor(state: str, cpu_s: float, stuck: bool) -> None:
+def test_a_service_that_spins_gets_no_more_than_its_share_of_a_processor(
+    state: str, cpu_s: float, queued_s: float, stuck: bool
+) -> None:
     """Half of one where another wants it as well; one that works on and off also sleeps."""
-    thread = KernelThread(pid=900, comm="UVM GPU1 BH", state=state, wchan=None, cpu_s=cpu_s, apart_s=0.5)
+    thread = KernelThread(
+        pid=900, comm="UVM GPU1 BH", state=state, wchan=None, cpu_s=cpu_s, queued_s=queued_s, apart_s=0.5
+    )
     expected = ("uvm-service-stuck", "certain") if stuck else ("unattributed-hang", "possible")
     assert named(case(box(addressing="hmm"), HANG, steps(0), fact(thread), endpoints=(GPU0,))) == [expected]
 

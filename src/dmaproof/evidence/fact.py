@@ -86,7 +86,8 @@ class AddressingSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelThread:
-    """A thread of the driver's in the kernel (``UVM GPU1 BH``), looked at twice: ``cpu_s`` is what it ran between."""
+    """A thread of the driver's in the kernel (``UVM GPU1 BH``), looked at twice: ``cpu_s`` is what it ran between, and
+    ``queued_s`` what it waited for a processor."""
 
     pid: int
     comm: str
@@ -94,6 +95,7 @@ class KernelThread:
     wchan: str | None
     cpu_s: float
     apart_s: float
+    queued_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,15 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 @dataclass(frozen=True, slots=True)
 class Look:
     """One thread at ``time_s`` (CLOCK_MONOTONIC). ``wchan`` is where it sleeps in the kernel, None where that is not
-    told; ``cpu_s`` what it has run since it began."""
+    told; ``cpu_s`` what it has run since it began, ``queued_s`` how long it was ready to run and had no processor (0
+    where the kernel does not count that: CONFIG_SCHED_INFO)."""
 
     pid: int
     comm: str
     state: str
     wchan: str | None
     cpu_s: float
+    queued_s: float
     time_s: float
 
 
@@ -55,7 +57,14 @@ def _look(folder: Path) -> Look | None:
         return None
     wchan = _text(folder / "wchan")
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-    return Look(int(folder.name), comm, fields[0], wchan if wchan not in ("", "0") else None, cpu_s, time.monotonic())
+    where = wchan if wchan not in ("", "0") else None
+    return Look(int(folder.name), comm, fields[0], where, cpu_s, _queued_s(folder), time.monotonic())
+
+
+def _queued_s(folder: Path) -> float:
+    """The second figure of ``schedstat`` (Documentation/scheduler/sched-stats.rst)."""
+    figures = _text(folder / "schedstat").split()
+    return int(figures[1]) / 1e9 if len(figures) > 1 and figures[1].isdecimal() else 0.0
 
 
 def split_stat(text: str) -> tuple[str, list[str]]:
@@ -81,6 +90,7 @@ def between(before: Sequence[Look], after: Iterable[Look]) -> tuple[KernelThread
             state=one.state,
             wchan=one.wchan,
             cpu_s=round(one.cpu_s - then.cpu_s, 6),
+            queued_s=round(one.queued_s - then.queued_s, 6),
             apart_s=round(one.time_s - then.time_s, 6),
         )
         for one in after
@@ -98,4 +108,6 @@ def as_evidence(node: str, threads: Iterable[KernelThread]) -> list[Evidence]:
 
 def told(one: KernelThread) -> str:
     place = f" in {one.wchan}" if one.wchan else ""
-    return f"kernel thread {one.comm} ({one.pid}): state {one.state}{place}, ran {one.cpu_s:g} s of {one.apart_s:.2f} s"
+    queued = f" and waited {one.queued_s:.2f} s for a processor" if one.queued_s else ""
+    ran = f"ran {one.cpu_s:g} s{queued} of {one.apart_s:.2f} s"
+    return f"kernel thread {one.comm} ({one.pid}): state {one.state}{place}, {ran}"

@@ -13,8 +13,8 @@ from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
 _BUSY = 0.5
-"""Of the time between two looks. A thread that spins runs all the time, on a machine that has a processor for it: this
-one may be overloaded, and /proc counts in ticks."""
+"""Of the time between two looks. A thread that spins runs all the time or waits for a processor; but not every kernel
+counts the waiting, and /proc has the running in ticks."""
 _UVM = ("uvm_", "nv_kthread")
 _REMEDY = (
     "Save the thread's stack before anything else: `cat /proc/<pid of UVM GPU<n> BH>/{stack,wchan}`, `echo l > "
@@ -45,7 +45,7 @@ def _is_stuck(thread: KernelThread, counters_known: bool) -> bool:
     """Busy alone is no sign: a thread that serves a storm of faults is busy too. Counters that stand still tell."""
     if thread.state == "D":
         return True
-    busy = thread.state == "R" and thread.cpu_s >= _BUSY * thread.apart_s > 0
+    busy = thread.state == "R" and thread.cpu_s + thread.queued_s >= _BUSY * thread.apart_s > 0
     return counters_known and busy
 
 
@@ -84,7 +84,7 @@ def _told_line(one: Evidence) -> str:
 SIGNATURE = Signature(
     id="uvm-service-stuck",
     title="The kernel thread that serves a GPU's page faults is stuck.",
-    needs="A hang with a thread `UVM GPU<n> BH` in state D, or running most of the time, while the GPU's fault "
+    needs="A hang with a thread `UVM GPU<n> BH` in state D, or ready to run most of the time, while the GPU's fault "
     "counters stand still; or the kernel's own line that this thread is blocked.",
     excludes="Fault counters of the test's GPUs that move.",
     remedy=_REMEDY,

@@ -25,7 +25,7 @@ _WCHANS = {"S": "_main_loop", "D": "rwsem_down_read_slowpath", "R": "0"}
 
 
 def threads(gpus: list[GpuModel], now_s: float) -> Tree:
-    """``proc/<pid>/`` of each GPU's thread: comm, stat, status, wchan, stack."""
+    """``proc/<pid>/`` of each GPU's thread: comm, stat, status, schedstat, wchan, stack."""
     tree: Tree = {}
     for gpu in gpus:
         ticks = int(gpu.bottom_half.ran_s(now_s) * _TICKS_A_SECOND)
@@ -41,6 +41,7 @@ def _thread(minor: int, state: str, ticks: int) -> Tree:
         f"proc/{pid}/comm": f"{comm}\n",
         f"proc/{pid}/stat": _stat(pid, comm, state, ticks),
         f"proc/{pid}/status": _status(pid, comm, state),
+        f"proc/{pid}/schedstat": f"{ticks * 10**9 // _TICKS_A_SECOND} 0 1\n",
         f"proc/{pid}/wchan": _WCHANS[state],
         f"proc/{pid}/stack": "".join(f"[<0>] {frame}\n" for frame in _STACKS[state]),
     }
