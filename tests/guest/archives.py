@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +63,17 @@ class FolderArchive:
         call("gpg", "--homedir", self.home, "--batch", "--clearsign", "-o", suite / "InRelease", suite / "Release")
 
 
-def made(folder: Path) -> FolderArchive:
+@contextmanager
+def made(folder: Path) -> Iterator[FolderArchive]:
     """An empty archive, and its key."""
-    home = folder / "gnupg"
-    home.mkdir(mode=0o700)
+    with tempfile.TemporaryDirectory(prefix="gpg-") as home:  # the agent's sockets are there, whose names are short
+        try:
+            yield _with_key(folder, Path(home))
+        finally:
+            subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, timeout=20)
+
+
+def _with_key(folder: Path, home: Path) -> FolderArchive:
     user = "T <t@example.org>"
     call(
         "gpg",

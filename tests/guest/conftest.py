@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def debian(tmp_path: Path) -> Iterator[FolderArchive]:
+def archive_named(tmp_path: Path) -> Iterator[Callable[[str], FolderArchive]]:
+    """Makes an archive in a folder of that name."""
     if not all(shutil.which(one) for one in ("apt-get", "dpkg-deb", "gpg")):
         pytest.skip("making an archive takes apt, dpkg and gpg")
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    made = archives.made(folder)
-    yield made
-    subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=20)
+
+    def make(name: str) -> FolderArchive:
+        (tmp_path / name).mkdir()
+        return several.enter_context(archives.made(tmp_path / name))
+
+    with ExitStack() as several:
+        yield make
+
+
+@pytest.fixture
+def debian(archive_named: Callable[[str], FolderArchive]) -> FolderArchive:
+    return archive_named("archive")

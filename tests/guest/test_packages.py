@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,12 @@ def test_a_package_that_was_changed_on_its_way_is_refused(cache: Path, debian: F
     assert not (tmp_path / "tree/usr").exists()
 
 
-def test_lists_that_another_key_signed_are_refused(cache: Path, debian: FolderArchive, tmp_path: Path) -> None:
+def test_lists_that_another_key_signed_are_refused(
+    cache: Path, debian: FolderArchive, archive_named: Callable[[str], FolderArchive], tmp_path: Path
+) -> None:
     debian.package("tool", {"usr/bin/tool": "good"})
     debian.publish()
-    (tmp_path / "other").mkdir()
-    other = archives.made(tmp_path / "other")
+    other = archive_named("other")
     with pytest.raises(DmaproofError, match=r"NO_PUBKEY|not signed|can't be verified"):
         unpack(debian, tmp_path / "tree", "tool", site=Site(debian.site.url, "debian", other.site.keyring))
 

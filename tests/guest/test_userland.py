@@ -7,6 +7,7 @@ from __future__ import annotations
 import platform
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ import pytest
 from dmaproof.guest import packages, userland
 from dmaproof.guest.bytecode import compiled
 from dmaproof.guest.packages import Site
-from tests.guest import archives
 from tests.guest.archives import FolderArchive
 from tests.guest.test_cpio import read
 
@@ -49,9 +49,14 @@ def wheel(folder: Path) -> None:
 
 
 @pytest.fixture
-def sites(tmp_path: Path, cache: Path, debian: FolderArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "arm").mkdir()
-    arm = archives.made(tmp_path / "arm")
+def sites(
+    tmp_path: Path,
+    cache: Path,
+    debian: FolderArchive,
+    archive_named: Callable[[str], FolderArchive],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arm = archive_named("arm")
     fill(debian, "amd64")
     fill(arm, "arm64")
     by_log = {"amd64": debian.site, "arm64": arm.site}
