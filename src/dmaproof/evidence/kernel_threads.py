@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmaproof import schedstat
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import KernelThread
 
@@ -24,7 +25,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Look:
     """One thread at ``time_s`` (CLOCK_MONOTONIC). ``wchan`` is where it sleeps in the kernel, None where that is not
     told; ``cpu_s`` what it has run since it began, ``queued_s`` how long it was ready to run and had no processor (0
-    where the kernel does not count that: CONFIG_SCHED_INFO)."""
+    where the kernel does not count that)."""
 
     pid: int
     comm: str
@@ -58,13 +59,8 @@ def _look(folder: Path) -> Look | None:
     wchan = _text(folder / "wchan")
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
     where = wchan if wchan not in ("", "0") else None
-    return Look(int(folder.name), comm, fields[0], where, cpu_s, _queued_s(folder), time.monotonic())
-
-
-def _queued_s(folder: Path) -> float:
-    """The second figure of ``schedstat`` (Documentation/scheduler/sched-stats.rst)."""
-    figures = _text(folder / "schedstat").split()
-    return int(figures[1]) / 1e9 if len(figures) > 1 and figures[1].isdecimal() else 0.0
+    queued_s = schedstat.queued_s(folder) or 0.0
+    return Look(int(folder.name), comm, fields[0], where, cpu_s, queued_s, time.monotonic())
 
 
 def split_stat(text: str) -> tuple[str, list[str]]:

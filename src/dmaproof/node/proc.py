@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+
+from dmaproof import schedstat
 
 ENDED = frozenset("ZXx")
 """A zombie has given back all it held; only its number waits for its parent."""
@@ -27,17 +30,17 @@ def start_time(pid: int) -> int | None:
 
 def queued_s(pid: int) -> dict[int, float]:
     """Seconds in all that each thread of ``pid``, and of what it started, was ready to run and had no processor, by
-    their numbers: the second figure of /proc/PID/task/TID/schedstat (Documentation/scheduler/sched-stats.rst). Empty
-    where the kernel does not count that; children are known where it lists them (CONFIG_PROC_CHILDREN)."""
+    their numbers. Empty where the kernel does not count that; children are known where it lists them
+    (CONFIG_PROC_CHILDREN)."""
     found: dict[int, float] = {}
     for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
-        try:
-            found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
-            children = (task / "children").read_text().split()
-        except (OSError, IndexError, ValueError):
+        waited_s = schedstat.queued_s(task)
+        if waited_s is None:
             continue
-        for child in children:
-            found |= queued_s(int(child))
+        found[int(task.name)] = waited_s
+        with suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found |= queued_s(int(child))
     return found
 
 
