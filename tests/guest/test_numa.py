@@ -7,9 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from dmaproof import cpulist
 from dmaproof.errors import DmaproofError
 from dmaproof.guest import numa
 
@@ -17,9 +16,9 @@ from dmaproof.guest import numa
 @pytest.fixture
 def nodes(tmp_path: Path) -> Path:
     """Node 0 has one of our processors, 1 has none, 2 has one that no machine has."""
-    for number, cpulist in enumerate((f"{min(os.sched_getaffinity(0))}\n", "\n", "8191\n")):
+    for number, listed in enumerate((f"{min(os.sched_getaffinity(0))}\n", "\n", "8191\n")):
         (tmp_path / f"node{number}").mkdir()
-        (tmp_path / f"node{number}/cpulist").write_text(cpulist)
+        (tmp_path / f"node{number}/cpulist").write_text(listed)
     return tmp_path
 
 
@@ -29,7 +28,7 @@ def test_what_is_started_meanwhile_is_there_and_we_are_not_for_long(nodes: Path)
         child = subprocess.run(["/bin/cat", "/proc/self/status"], capture_output=True, text=True, check=True)
     assert os.sched_getaffinity(0) == before
     (allowed,) = (line.split()[1] for line in child.stdout.splitlines() if line.startswith("Cpus_allowed_list"))
-    assert numa.parse(allowed) == {min(before)}
+    assert cpulist.parse(allowed) == {min(before)}
 
 
 def test_without_a_node_nothing_changes(nodes: Path) -> None:
@@ -50,15 +49,3 @@ def test_processors_that_are_not_ours_are_refused(nodes: Path) -> None:
     with pytest.raises(DmaproofError, match=r"guest.numa_node = 2: .*Invalid argument"), numa.on(2, nodes):
         pytest.fail("is on it")
     assert os.sched_getaffinity(0) == before
-
-
-@given(st.frozensets(st.integers(0, 300), min_size=1))
-def test_a_list_as_the_kernel_prints_it(cpus: frozenset[int]) -> None:
-    parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and parts[-1][-1] == cpu - 1:
-            parts[-1].append(cpu)
-        else:
-            parts.append([cpu])
-    text = ",".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else str(one[0]) for one in parts)
-    assert numa.parse(f"{text}\n") == cpus

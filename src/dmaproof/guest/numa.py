@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dmaproof import cpulist
 from dmaproof.errors import DmaproofError
 
-NODES = Path("/sys/devices/system/node")
+NODES, _LISTS = Path("/sys/devices/system/node"), "node[0-9]*/cpulist"
 
 
 @contextmanager
@@ -34,14 +35,8 @@ def on(numa_node: int | None, nodes: Path = NODES) -> Iterator[None]:
 
 def processors(numa_node: int, nodes: Path = NODES) -> frozenset[int]:
     """Raises DmaproofError naming the nodes that have some, where ``numa_node`` has none: a GPU's memory is one too."""
-    has = {int(one.parent.name[4:]): parse(one.read_text(encoding="ascii")) for one in nodes.glob("node[0-9]*/cpulist")}
+    has = {int(one.parent.name[4:]): cpulist.parse(one.read_text(encoding="ascii")) for one in nodes.glob(_LISTS)}
     if found := has.get(numa_node):
         return found
     others = ", ".join(str(one) for one, cpus in sorted(has.items()) if cpus) or "none"
     raise DmaproofError(f"guest.numa_node = {numa_node}: no such node has processors here; those with some: {others}")
-
-
-def parse(cpulist: str) -> frozenset[int]:
-    """``0-3,8`` (Documentation/core-api/printk-formats.rst, %*pbl)."""
-    ends = (part.partition("-") for part in cpulist.strip().split(",") if part)
-    return frozenset(cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1))
