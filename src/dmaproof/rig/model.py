@@ -85,6 +85,11 @@ class Node(Model):
         return self.qemu or Qemu()
 
     @property
+    def pageable(self) -> bool:
+        """Whether its GPUs use memory that CUDA did not hand out (CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS)."""
+        return self.addressing in ("hmm", "ats")
+
+    @property
     def numa_nodes(self) -> int:
         """How many NUMA nodes its functions take: they are numbered from 0."""
         return 1 + max((one.numa_node or 0 for one in self.functions), default=0)

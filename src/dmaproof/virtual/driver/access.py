@@ -77,8 +77,8 @@ class Operation:
 
     def _system(self, va: int, nbytes: int, access: Access) -> Span:
         """Memory that CUDA did not hand out: the program's own, where the node's addressing reaches it."""
-        addressing = self.driver.fabric.node.addressing
-        if addressing not in ("hmm", "ats") or self.driver.space.is_device_address(va) or va == 0:
+        node = self.driver.fabric.node
+        if not node.pageable or self.driver.space.is_device_address(va) or va == 0:
             self.illegal(va, access)
         memory = SystemMemory(va, self.illegal)
         if nbytes and not readable(va, nbytes):  # nothing there is a fault that the kernel cannot serve either
@@ -88,7 +88,7 @@ class Operation:
             if forbidden is not None:
                 self.illegal(forbidden, access)
         self.fault_once(va, nbytes, access)
-        if addressing == "hmm":  # the pages have come to the GPU
+        if node.addressing == "hmm":  # the pages have come to the GPU
             self.local(self.device, nbytes, va)
             return Span(memory, 0, nbytes)
         source, target = (None, self.device) if access == "read" else (self.device, None)

@@ -104,7 +104,7 @@ def _of_range(va: int, nbytes: int) -> tuple[bool, int, int]:
 
 def _prefetched(va: int, nbytes: int) -> int:
     """Where the program's own memory was last sent, if all of the range was sent there at once."""
-    if driver().fabric.node.addressing not in ("hmm", "ats"):
+    if not driver().fabric.node.pageable:
         raise DriverError(CuResult.INVALID_VALUE)
     for start, end, where in reversed(driver().prefetched):
         if start < va + nbytes and va < end:

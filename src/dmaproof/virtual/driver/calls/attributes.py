@@ -116,7 +116,7 @@ def _own(device: Device) -> dict[int, int]:
     fabric = driver().fabric
     to_host = fabric.path(device, None)
     coherent = to_host is not None and to_host.kind == "c2c"
-    pageable, ats = fabric.node.addressing in ("hmm", "ats"), fabric.node.addressing == "ats"
+    pageable, ats = fabric.node.pageable, fabric.node.addressing == "ats"
     return {
         16: _multiprocessors(device.gpu.product or ""),
         33: requester >> 8,  # PCI_BUS_ID

@@ -7,7 +7,7 @@ from dmaproof.virtual.driver.calls.copying import known, on_gpu_of
 from dmaproof.virtual.driver.calls.node_params import CopyEnd, CopyParams, PlaneParams, address_of, box_of, taken
 from dmaproof.virtual.driver.copies import queue_copy
 from dmaproof.virtual.driver.driver import driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError
+from dmaproof.virtual.driver.errors import require
 from dmaproof.virtual.driver.streams import Stream
 
 _DEVICE = 2  # CU_MEMORYTYPE_DEVICE (cuda.h)
@@ -18,8 +18,7 @@ def _queue(stream: Stream, asked: CopyParams, peer: bool = False) -> None:
     box = box_of(asked)
     if not box.nbytes:
         return
-    if max(asked.source.pitch, asked.target.pitch) > _MOST_PITCH:
-        raise DriverError(CuResult.INVALID_VALUE)
+    require(max(asked.source.pitch, asked.target.pitch) <= _MOST_PITCH)
     target, source = _checked(asked.target, peer), _checked(asked.source, peer)
     queue_copy(driver(), stream, target, source, box)
 

@@ -46,7 +46,7 @@ class Access(ctypes.Structure):
 
 def host_numa_supported() -> bool:
     """Whether host memory of a NUMA node can be had by handle: where the GPUs address pageable memory too."""
-    return driver().fabric.node.addressing in ("hmm", "ats")
+    return driver().fabric.node.pageable
 
 
 def fabric_supported(device: Device) -> bool:

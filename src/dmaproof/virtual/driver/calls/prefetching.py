@@ -7,7 +7,7 @@ from dmaproof.virtual.driver.access import Operation, place
 from dmaproof.virtual.driver.calls.advice import device_at, location_of, managed
 from dmaproof.virtual.driver.calls.locations import Location, residence
 from dmaproof.virtual.driver.driver import LEGACY_STREAM, driver
-from dmaproof.virtual.driver.errors import CuResult, DriverError, require
+from dmaproof.virtual.driver.errors import require
 from dmaproof.virtual.driver.gpus import Context
 from dmaproof.virtual.driver.residence import prefetch
 from dmaproof.virtual.driver.streams import Stream
@@ -21,7 +21,7 @@ def cu_mem_prefetch_async(va: int, nbytes: int, location: int, flags: int, strea
 
 def _prefetch(va: int, nbytes: int, where: int, on: Stream) -> None:
     state, known, target = driver(), managed(va, nbytes), device_at(where)
-    require(known is not None or _pageable())
+    require(known is not None or driver().fabric.node.pageable)
 
     def run(ready_ns: float, queued_ns: float) -> float:
         assert isinstance(on.context, Context)  # noqa: S101
@@ -35,11 +35,6 @@ def _prefetch(va: int, nbytes: int, where: int, on: Stream) -> None:
         return operation.end(ready_ns, queued_ns)
 
     state.queue(on, run)
-
-
-def _pageable() -> bool:
-    """Whether GPUs use memory that CUDA did not hand out."""
-    return driver().fabric.node.addressing in ("hmm", "ats")
 
 
 @call("cuMemPrefetchBatchAsync", "ppzppzQp", since=13000)
@@ -56,7 +51,7 @@ def cu_mem_discard_batch_async(vas: int, sizes: int, count: int, flags: int, str
     """Whoever reads what was discarded may find anything: here, what was there. Nothing moves, and it takes no time."""
     on = _batched_on(stream, flags)
     for va, nbytes in _ranges(vas, sizes, count):
-        require(managed(va, nbytes) is not None or _pageable())
+        require(managed(va, nbytes) is not None or driver().fabric.node.pageable)
     driver().queue(on, lambda ready_ns, _: ready_ns)
 
 
@@ -71,8 +66,7 @@ def cu_mem_discard_and_prefetch_batch_async(  # noqa: PLR0913, RUF100 - as the A
 def _batched_on(stream: int, flags: int) -> Stream:
     """Batches have no place on the legacy stream."""
     require(not flags)
-    if stream in (0, LEGACY_STREAM):
-        raise DriverError(CuResult.INVALID_VALUE)
+    require(stream not in (0, LEGACY_STREAM))
     return driver().stream(stream)
 
 
