@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,10 +72,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, dict[st
         hang_up()
 
 
-@contextmanager
-def at_work(node: Node, folder: Path, number: int = 0) -> Iterator[RemoteWorker]:
-    with RemoteWorker(node, folder, run_id="fills", number=number) as worker:
-        yield worker
+def at_work(node: Node, folder: Path, number: int = 0) -> RemoteWorker:
+    return RemoteWorker(node, folder, run_id="fills", number=number)
 
 
 def owners(run: Run) -> list[Owner]:
