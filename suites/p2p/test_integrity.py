@@ -7,6 +7,7 @@ import pytest
 from dmaproof.cuda.integrity import PeerWrite, peer_write
 from dmaproof.cuda.landing import Landing, Way, kind_writes, peer_writes
 from dmaproof.cuda.memory.owned import DeviceKind
+from dmaproof.cuda.traffic import Carried
 from dmaproof.cuda.writes import Writer
 from dmaproof.evidence.fact import PeerWriteSeen
 from fixtures.ends import Pair
@@ -52,8 +53,12 @@ def test_every_write_path_lands(typical: Pair, way: Way, busy: bool, worker: Ben
         landing = next((one for one in wrote.landings if not one.landed), wrote.landings[0])
         story = _landed(landing, pair, way)
         note_fact("peer-write", story, _as_words(landing, pair, way, wrote.can_access))
+        beside = [_beside(*one, wrote.can_access) for one in zip(wrote.beside, (pair, pair.reversed()), strict=False)]
+        for told, seen in beside:
+            note_fact("peer-write", told, seen)
         assert landing.landed, story
-        assert not wrote.traffic_wrong_words, f"{wrote.traffic_wrong_words} words of the other copies are wrong"
+        for told, seen in beside:
+            assert not seen.wrong_words, told
 
 
 @pytest.mark.catches("mismatch", "silent_drop", "mirror")
@@ -101,6 +106,26 @@ def _as_words(landing: Landing, pair: Pair, way: Way, can_access: bool) -> PeerW
         writer_wrong_words=_words(seen) if seen is not None else None,
         can_access=can_access,
         how="a graph" if way.startswith("graph") else "tensor memory accelerator" if way == "tma" else None,
+    )
+
+
+def _beside(carried: Carried, pair: Pair, can_access: bool) -> tuple[str, PeerWriteSeen]:
+    wrong_words = carried.owner.wrong_words
+    told = (
+        f"of {carried.nwords} words that {pair.source.name} copied beside these writes {pair.target.name} finds "
+        f"{wrong_words} wrong, {carried.old_words} of them as they were before"
+    )
+    return told, PeerWriteSeen(
+        writer=pair.source.bdf,
+        owner=pair.target.bdf,
+        engine="ce",
+        nbytes=carried.nwords * 4,
+        nwords=carried.nwords,
+        wrong_words=wrong_words,
+        old_words=carried.old_words,
+        writer_wrong_words=carried.writer.wrong_words,
+        can_access=can_access,
+        how="beside other writes",
     )
 
 

@@ -129,3 +129,13 @@ def test_the_verdict_is_in_every_report(run_suites: RunSuites) -> None:
     assert "iommu-blocks-p2p-mailbox" in page
     assert "fault addr 0xf8139000" in page
     assert list((run.folder / "evidence").glob("*.hang.json"))
+
+
+@pytest.mark.parametrize("plant", ["peer-mirror", "peer-writes-dropped"])
+def test_copies_that_go_on_beside_a_test_are_told_to_triage(plant: str, run_suites: RunSuites) -> None:
+    """What is sick is the way from gpu1 to gpu0; the test writes from gpu0 to gpu1."""
+    choice = ("-k", "every_write_path and graph-ce-busy")
+    run = run_suites("suites/p2p", *choice, "--rig=virtual:smmu-pair", f"--plant={plant}@16", "--deadline-scale=5")
+    (failed,) = by_outcome(run, "failed")
+    assert verdict_of(run, failed) == {plant: "certain"}, run.output
+    assert "copied beside these writes" in run.output

@@ -24,7 +24,7 @@ from dmaproof.cuda.memory import on_device
 from dmaproof.cuda.memory.owned import DeviceKind, owned
 from dmaproof.cuda.memory_copies import fill_by_owner, verify_by_owner
 from dmaproof.cuda.timing import run_to_end
-from dmaproof.cuda.traffic import Traffic, traffic
+from dmaproof.cuda.traffic import Carried, Traffic, traffic
 from dmaproof.cuda.writes import queue_write
 
 Way = Literal["ce", "sm", "tma", "graph-ce", "graph-sm"]
@@ -64,10 +64,11 @@ class Landing:
 
 @dataclass(frozen=True, slots=True)
 class Landings:
-    """``traffic_wrong_words`` of the copies that went on meanwhile; ``can_access`` as cuDeviceCanAccessPeer has it."""
+    """``beside``: the copies that went on meanwhile, from the writer to the owner and back; none where it was not busy.
+    ``can_access`` as cuDeviceCanAccessPeer has it."""
 
     landings: tuple[Landing, ...]
-    traffic_wrong_words: int
+    beside: tuple[Carried, ...]
     can_access: bool
 
 
@@ -81,8 +82,8 @@ def peer_writes(writer: str, owner: str, way: Way, extents: list[tuple[int, int]
     with peers(writing, owning), traffic(writing, owning) if busy else nullcontext() as other:
         for nbytes, offset in extents:
             found.append(_written(writing, owning, way, Extent(nbytes, offset), other))
-        wrong_words = other.wrong_words() if other is not None else 0
-    return Landings(tuple(found), wrong_words, can_access_peer(writing, owning))
+        beside = other.end() if other is not None else ()
+    return Landings(tuple(found), beside, can_access_peer(writing, owning))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
-from dmaproof.cuda.integrity import fill, verify
+from dmaproof.cuda.integrity import View, fill, verify
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import stream_on
 from dmaproof.cuda.writes import queue_write
 
-_NBYTES, _COPIES = 16 << 20, 8
+_NBYTES, _COPIES, _OLD_SEED = 16 << 20, 8, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,17 @@ class _Lane:
     target: Buffer
     stream: Any
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a lane's copies have left of ``nwords``, as a kernel of the ``owner`` finds it, and one of the ``writer``
+    through its mapping. ``old_words`` of the wrong ones are from before the first copy."""
+
+    owner: View
+    writer: View
+    old_words: int
+    nwords: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +52,29 @@ class Traffic:
             for _ in range(_COPIES):
                 queue(lane.stream)
 
-    def wrong_words(self) -> int:
-        """Wait for all of it; how many words of its own targets are wrong, as their owners see them."""
+    def end(self) -> tuple[Carried, ...]:
+        """Wait for all of it; what each lane has left."""
         for lane in self.lanes:
             lane.writing.use()
             cu.cuStreamSynchronize(lane.stream)
-        return sum(verify(lane.owning, lane.target, lane.seed).wrong_words for lane in self.lanes)
+        return tuple(map(_left, self.lanes))
+
+
+def _left(lane: _Lane) -> Carried:
+    by_owner, as_before = (verify(lane.owning, lane.target, seed) for seed in (lane.seed, _OLD_SEED))
+    nwords = lane.target.nwords
+    return Carried(by_owner, verify(lane.writing, lane.target, lane.seed), nwords - as_before.wrong_words, nwords)
 
 
 @contextmanager
 def traffic(one: Device, other: Device) -> Iterator[Traffic]:
-    """Between two GPUs that have mapped each other."""
+    """Between two GPUs that have mapped each other: the first lane from ``one`` to ``other``."""
     with ExitStack() as stack:
         lanes = []
-        for seed, (writing, owning) in enumerate(((one, other), (other, one)), 11):
+        for seed, (writing, owning) in enumerate(((one, other), (other, one)), _OLD_SEED + 1):
             source = stack.enter_context(on_device(writing, _NBYTES))
             target = stack.enter_context(on_device(owning, _NBYTES))
             fill(writing, source, seed)
+            fill(owning, target, _OLD_SEED)
             lanes.append(_Lane(writing, owning, source, target, stack.enter_context(stream_on(writing)), seed))
         yield Traffic(tuple(lanes))
