@@ -7,11 +7,11 @@ import pytest
 from dmaproof.cuda.copies import Transfer, copy_bandwidth
 from dmaproof.cuda.graphs import Replays, replay_bandwidth, replayed_writes
 from dmaproof.cuda.writes import Writer
-from dmaproof.evidence.fact import PeerWriteSeen
 from dmaproof.triage.shortfall import tolerance
 from fixtures.ends import Pair
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure
+from fixtures.peer_writes import seen
 from fixtures.worker import Bench
 
 NBYTES, REPLAYS = 4 << 20, 8
@@ -26,32 +26,18 @@ def test_replayed_writes_land(typical: Pair, engine: Writer, worker: Bench, note
     for pair in (typical, typical.reversed()):
         ends = {"writer": pair.source.bdf, "owner": pair.target.bdf}
         wrote = worker.run(replayed_writes, **ends, nbytes=NBYTES, engine=engine, replays=REPLAYS)
+        at, found = wrote.first_wrong()
         story = _story(wrote, pair)
-        note_fact("peer-write", story, _seen(wrote, pair, engine))
-        assert not wrote.first_wrong()[1].owner.wrong_words, story
-
-
-def _seen(wrote: Replays, pair: Pair, engine: Writer) -> PeerWriteSeen:
-    at, found = wrote.first_wrong()
-    return PeerWriteSeen(
-        writer=pair.source.bdf,
-        owner=pair.target.bdf,
-        engine=engine,
-        nbytes=NBYTES,
-        nwords=wrote.nwords,
-        wrong_words=found.owner.wrong_words,
-        old_words=found.old_words,
-        writer_wrong_words=found.writer.wrong_words if found.writer else None,
-        can_access=wrote.can_access,
-        how="a graph" if at else None,
-    )
+        how = "a graph" if at else None
+        note_fact("peer-write", story, seen(found, pair, engine, can_access=wrote.can_access, how=how))
+        assert not found.owner.wrong_words, story
 
 
 def _story(wrote: Replays, pair: Pair) -> str:
     at, found = wrote.first_wrong()
     which = f"replay {at} of {len(wrote.replays)}" if at else "a plain write, before any graph,"
     told = (
-        f"after {which} {pair.target.name} finds {found.owner.wrong_words} of {wrote.nwords} words wrong, "
+        f"after {which} {pair.target.name} finds {found.owner.wrong_words} of {found.nwords} words wrong, "
         f"{found.old_words} of them from before it"
     )
     if at and found.owner.wrong_words:

@@ -7,11 +7,11 @@ import pytest
 from dmaproof.cuda.integrity import PeerWrite, peer_write
 from dmaproof.cuda.landing import Landing, Way, kind_writes, peer_writes
 from dmaproof.cuda.memory.owned import DeviceKind
-from dmaproof.cuda.traffic import Carried
 from dmaproof.cuda.writes import Writer
 from dmaproof.evidence.fact import PeerWriteSeen
 from fixtures.ends import Pair
 from fixtures.evidence import NoteFact
+from fixtures.peer_writes import seen, told
 from fixtures.worker import Bench
 
 
@@ -33,6 +33,7 @@ def test_a_gibibyte_lands(typical: Pair, engine: Writer, worker: Bench, note_fac
     test_peer_write_lands(typical, 1 << 30, engine, worker, note_fact)
 
 
+BESIDE = "beside other writes"
 KIND_NBYTES = 4 << 20
 EXTENTS = [(8, 0), (1, 3), (8, 5), (100, 13), (4095, 1), (4096, 0), ((64 << 10) + 13, 7), ((2 << 20) + 5, 9)]
 """(bytes, offset): whole units and torn ones, within a page and across."""
@@ -53,12 +54,13 @@ def test_every_write_path_lands(typical: Pair, way: Way, busy: bool, worker: Ben
         landing = next((one for one in wrote.landings if not one.landed), wrote.landings[0])
         story = _landed(landing, pair, way)
         note_fact("peer-write", story, _as_words(landing, pair, way, wrote.can_access))
-        beside = [_beside(*one, wrote.can_access) for one in zip(wrote.beside, (pair, pair.reversed()), strict=False)]
-        for told, seen in beside:
-            note_fact("peer-write", told, seen)
+        beside = list(zip(wrote.beside, (pair, pair.reversed()), strict=False))
+        for other, way_of in beside:
+            fact = seen(other, way_of, "ce", can_access=wrote.can_access, how=BESIDE)
+            note_fact("peer-write", told(other, way_of, BESIDE), fact)
         assert landing.landed, story
-        for told, seen in beside:
-            assert not seen.wrong_words, told
+        for other, way_of in beside:
+            assert not other.owner.wrong_words, told(other, way_of, BESIDE)
 
 
 @pytest.mark.catches("mismatch", "silent_drop", "mirror")
@@ -70,31 +72,17 @@ def test_every_kind_is_written_in_every_way(
     """Beside plain copies, which go with their rates (test_memory_kinds)."""
     ends = {"writer": typical.source.bdf, "owner": typical.target.bdf}
     wrote = worker.run(kind_writes, **ends, memory=memory, nbytes=KIND_NBYTES, ways=["sm", "graph-ce", "graph-sm"])
-    landing = next((one for one in wrote.landings if one.owner.wrong_words), wrote.landings[0])
-    story = (
-        f"of {landing.nwords} words that {typical.source.name} wrote ({landing.way}) into {memory} memory of "
-        f"{typical.target.name} its owner finds {landing.owner.wrong_words} wrong, {landing.old_words} of them as "
-        "they were before"
-    )
-    seen = PeerWriteSeen(
-        writer=typical.source.bdf,
-        owner=typical.target.bdf,
-        engine="ce" if landing.way.endswith("ce") else "sm",
-        nbytes=KIND_NBYTES,
-        nwords=landing.nwords,
-        wrong_words=landing.owner.wrong_words,
-        old_words=landing.old_words,
-        writer_wrong_words=landing.writer.wrong_words,
-        can_access=wrote.can_access,
-        how=f"{'a graph, ' if landing.way.startswith('graph') else ''}{memory} memory",
-    )
-    note_fact("peer-write", story, seen)
-    assert not landing.owner.wrong_words, story
+    landing = next((one for one in wrote.landings if one.wrote.owner.wrong_words), wrote.landings[0])
+    engine: Writer = "ce" if landing.way.endswith("ce") else "sm"
+    how = f"{'a graph, ' if landing.way.startswith('graph') else ''}{memory} memory"
+    story = told(landing.wrote, typical, f"{engine}, {how}")
+    note_fact("peer-write", story, seen(landing.wrote, typical, engine, can_access=wrote.can_access, how=how))
+    assert not landing.wrote.owner.wrong_words, story
 
 
 def _as_words(landing: Landing, pair: Pair, way: Way, can_access: bool) -> PeerWriteSeen:
     """In words of four bytes, the last of them begun counting as one."""
-    seen = landing.writer_wrong
+    by_writer = landing.writer_wrong
     return PeerWriteSeen(
         writer=pair.source.bdf,
         owner=pair.target.bdf,
@@ -103,29 +91,9 @@ def _as_words(landing: Landing, pair: Pair, way: Way, can_access: bool) -> PeerW
         nwords=_words(landing.extent.nbytes),
         wrong_words=_words(max(landing.wrong, landing.wrong_by_kernel)),
         old_words=_words(landing.old),
-        writer_wrong_words=_words(seen) if seen is not None else None,
+        writer_wrong_words=_words(by_writer) if by_writer is not None else None,
         can_access=can_access,
         how="a graph" if way.startswith("graph") else "tensor memory accelerator" if way == "tma" else None,
-    )
-
-
-def _beside(carried: Carried, pair: Pair, can_access: bool) -> tuple[str, PeerWriteSeen]:
-    wrong_words = carried.owner.wrong_words
-    told = (
-        f"of {carried.nwords} words that {pair.source.name} copied beside these writes {pair.target.name} finds "
-        f"{wrong_words} wrong, {carried.old_words} of them as they were before"
-    )
-    return told, PeerWriteSeen(
-        writer=pair.source.bdf,
-        owner=pair.target.bdf,
-        engine="ce",
-        nbytes=carried.nwords * 4,
-        nwords=carried.nwords,
-        wrong_words=wrong_words,
-        old_words=carried.old_words,
-        writer_wrong_words=carried.writer.wrong_words,
-        can_access=can_access,
-        how="beside other writes",
     )
 
 

@@ -7,10 +7,11 @@ import pytest
 from dmaproof.cuda.memory.host import HOST_KINDS, HostKind
 from dmaproof.cuda.memory.owned import DEVICE_KINDS, DeviceKind
 from dmaproof.cuda.memory_copies import PeerCopies, copies_by_size, host_copies, peer_copies
-from dmaproof.evidence.fact import PeerWriteSeen
+from dmaproof.evidence.fact import PeerReadSeen
 from fixtures.ends import End, Pair
 from fixtures.evidence import NoteFact
 from fixtures.measure import Measure, reaches
+from fixtures.peer_writes import seen, told
 from fixtures.worker import Bench
 
 NBYTES = 16 << 20
@@ -52,8 +53,10 @@ def test_peer_memory_of_every_kind(
     """``ipc`` memory is another process's: that process looks at it."""
     user, owner = typical.source, typical.target
     done = worker.run(peer_copies, user=user.bdf, owner=owner.bdf, memory=kind, nbytes=NBYTES)
-    story = f"{owner.name} finds {done.owner} in its {kind} memory; {done.old_words} words are as they were before"
-    note_fact("peer-write", story, _seen(typical, done))
+    story = told(done.wrote, typical, f"ce, {kind} memory")
+    note_fact("peer-write", story, seen(done.wrote, typical, "ce", how=f"{kind} memory"))
+    got = f"{user.name} finds {done.reader} in what it read from {kind} memory of {owner.name}"
+    note_fact("peer-read", got, _read(typical, done))
     short = []
     for measured, pair, memory in (
         (done.write, typical, f"device>{kind}"),
@@ -64,27 +67,25 @@ def test_peer_memory_of_every_kind(
         measure(measured, **ends, peer=True, nbytes=NBYTES, memory=memory, declared=declared)
         if not reaches(measured, declared, "ce"):
             short.append(f"{memory} {measured.median:.1f} GB/s of {declared} GB/s declared")
-    assert done.owner.wrong_words == 0, story
-    assert done.reader.wrong_words == 0, f"{user.name} finds {done.reader} in what it read from {kind} memory"
+    assert done.wrote.owner.wrong_words == 0, story
+    assert done.reader.wrong_words == 0, got
     assert not short, "; ".join(short)
 
 
-def _seen(pair: Pair, done: PeerCopies) -> PeerWriteSeen:
-    return PeerWriteSeen(
-        writer=pair.source.bdf,
+def _read(pair: Pair, done: PeerCopies) -> PeerReadSeen:
+    return PeerReadSeen(
+        reader=pair.source.bdf,
         owner=pair.target.bdf,
         engine="ce",
         nbytes=NBYTES,
-        nwords=done.nwords,
-        wrong_words=done.owner.wrong_words,
-        old_words=done.old_words,
-        writer_wrong_words=done.writer.wrong_words,
+        nwords=done.wrote.nwords,
+        wrong_words=done.reader.wrong_words,
     )
 
 
 @pytest.mark.catches("mismatch", "silent_drop")
 @pytest.mark.requires(gpus=2, peer=True)
-def test_peer_copies_of_every_size(typical: Pair, worker: Bench, measure: Measure) -> None:
+def test_peer_copies_of_every_size(typical: Pair, worker: Bench, measure: Measure, note_fact: NoteFact) -> None:
     """1 KiB to 1 GiB: a rate that falls again with the size is a buffer that ends, a cache, or an IOMMU's TLB."""
     sweep = worker.run(copies_by_size, source=typical.source.bdf, target=typical.target.bdf, sizes=SIZES)
     declared = typical.path.bandwidth_GBps if typical.path else None
@@ -93,8 +94,9 @@ def test_peer_copies_of_every_size(typical: Pair, worker: Bench, measure: Measur
     for one in sweep.copies:
         expected = declared if one.nbytes >= LINK_RATE_NBYTES else None
         measure(one.measurement, **ends, peer=True, nbytes=one.nbytes, memory="device>device", declared=expected)
-        if one.owner.wrong_words:
-            failed.append(f"{one.nbytes} bytes: {typical.target.name} finds {one.owner}")
+        if one.wrote.owner.wrong_words:
+            failed.append(told(one.wrote, typical, f"ce, {one.nbytes} bytes"))
+            note_fact("peer-write", failed[-1], seen(one.wrote, typical, "ce"))
         if not reaches(one.measurement, expected, "ce"):
             failed.append(f"{one.nbytes} bytes: {one.measurement.median:.1f} GB/s of {expected} GB/s declared")
     assert not failed, "; ".join(failed)

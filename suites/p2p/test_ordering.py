@@ -9,10 +9,12 @@ from dmaproof.cuda.peer_atomics import Operation, PeerAdds, peer_adds
 from dmaproof.evidence.fact import PeerWriteSeen
 from fixtures.ends import Pair
 from fixtures.evidence import NoteFact
+from fixtures.peer_writes import seen, told
 from fixtures.worker import Bench
 
 NWORDS, ROUNDS = 4096, 200
 ADDS = 1000
+ANSWER = "an answer to a flag"
 
 
 @pytest.mark.catches("mismatch", "silent_drop", "mirror")
@@ -25,6 +27,10 @@ def test_data_is_there_when_its_flag_is(typical: Pair, flag: FlagPlace, worker: 
         wrote = worker.run(ordered_writes, **ends, flag=flag, nwords=NWORDS, rounds=ROUNDS)
         story = _story(wrote, pair)
         note_fact("peer-write", story, _written(wrote, pair))
+        if wrote.answer:
+            back = pair.reversed()
+            fact = seen(wrote.answer, back, "sm", can_access=wrote.can_access, how=ANSWER)
+            note_fact("peer-write", told(wrote.answer, back, ANSWER), fact)
         assert wrote.in_order, story
 
 
@@ -46,17 +52,18 @@ def _written(wrote: Ordered, pair: Pair) -> PeerWriteSeen:
 
 def _story(wrote: Ordered, pair: Pair) -> str:
     writer, owner = pair.source.name, pair.target.name
-    told = [f"of {wrote.rounds} rounds {writer} wrote {wrote.written}, {owner} saw the flag of {wrote.flagged}"]
+    parts = [f"of {wrote.rounds} rounds {writer} wrote {wrote.written}, {owner} saw the flag of {wrote.flagged}"]
     if wrote.wrong_words:
-        told.append(f"{wrote.wrong_words} words were not there when their flag was, first in {wrote.first_wrong_round}")
+        late = f"{wrote.wrong_words} words were not there when their flag was"
+        parts.append(f"{late}, first in {wrote.first_wrong_round}")
     if wrote.answered < wrote.written:
-        told.append(f"{writer} gave up waiting for the answer to round {wrote.written}")
+        parts.append(f"{writer} gave up waiting for the answer to round {wrote.written}")
     if wrote.last.wrong_words:
-        told.append(
+        parts.append(
             f"at the end {owner} finds {wrote.last.wrong_words} of {wrote.nwords} words wrong, "
             f"{wrote.last_old_words} of them from before all rounds"
         )
-    return "; ".join(told)
+    return "; ".join(parts)
 
 
 @pytest.mark.catches("mismatch", "silent_drop")

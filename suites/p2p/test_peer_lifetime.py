@@ -10,7 +10,8 @@ import pytest
 from dmaproof.cuda.lifetime import Ending, switched, used_while, write_after
 from dmaproof.errors import WorkloadFailed
 from fixtures.ends import Pair
-from fixtures.evidence import Expectations
+from fixtures.evidence import Expectations, NoteFact
+from fixtures.peer_writes import seen, told
 from fixtures.worker import Bench
 
 CODES = [
@@ -28,12 +29,17 @@ FAULT = "CUDA_ERROR_ILLEGAL_ADDRESS"
 
 @pytest.mark.catches("can_not_enable")
 @pytest.mark.requires(gpus=2, peer=True)
-def test_peer_access_goes_on_and_off(typical: Pair, worker: Bench) -> None:
+def test_peer_access_goes_on_and_off(typical: Pair, worker: Bench, note_fact: NoteFact) -> None:
     """Writes land while it is on, copies of the driver's while it is off."""
-    steps = worker.run(switched, writer=typical.source.bdf, owner=typical.target.bdf).steps
-    assert [(step.call, step.code) for step in steps] == CODES
-    lost = [(at, step.wrong_words) for at, step in enumerate(steps) if step.wrong_words]
-    assert not lost, f"(step, wrong words) of writes that did not land: {lost}"
+    done = worker.run(switched, writer=typical.source.bdf, owner=typical.target.bdf)
+    assert [(step.call, step.code) for step in done.steps] == CODES
+    for at, step in enumerate(done.steps):
+        if step.wrote is None or step.engine is None:
+            continue
+        how = f"after step {at}, {step.call}: {step.code}"
+        story = told(step.wrote, typical, f"{step.engine}, {how}")
+        note_fact("peer-write", story, seen(step.wrote, typical, step.engine, can_access=done.can_access, how=how))
+        assert not step.wrote.owner.wrong_words, story
 
 
 @pytest.mark.requires(gpus=2, peer=True)

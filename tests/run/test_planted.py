@@ -131,11 +131,30 @@ def test_the_verdict_is_in_every_report(run_suites: RunSuites) -> None:
     assert list((run.folder / "evidence").glob("*.hang.json"))
 
 
-@pytest.mark.parametrize("plant", ["peer-mirror", "peer-writes-dropped"])
-def test_copies_that_go_on_beside_a_test_are_told_to_triage(plant: str, run_suites: RunSuites) -> None:
-    """What is sick is the way from gpu1 to gpu0; the test writes from gpu0 to gpu1."""
-    choice = ("-k", "every_write_path and graph-ce-busy")
-    run = run_suites("suites/p2p", *choice, "--rig=virtual:smmu-pair", f"--plant={plant}@16", "--deadline-scale=5")
-    (failed,) = by_outcome(run, "failed")
-    assert verdict_of(run, failed) == {plant: "certain"}, run.output
-    assert "copied beside these writes" in run.output
+ONE_WAY = {"test_memory_kinds", "test_peer_lifetime"}
+"""These write from gpu0 to gpu1 alone."""
+
+
+@pytest.mark.parametrize(
+    ("plant", "meets_it"),
+    [
+        ("peer-mirror@0", {"test_graphs", "test_integrity", "test_ordering", "test_sweep"} | ONE_WAY),
+        ("peer-writes-dropped@1", {"test_graphs", "test_integrity", "test_ordering", "test_sweep"}),
+    ],
+    ids=["gpu0-to-gpu1", "gpu1-to-gpu0"],
+)
+def test_whatever_meets_a_sick_pair_names_it(plant: str, meets_it: set[str], run_suites: RunSuites) -> None:
+    """Every test of writes between peers: whichever is met first, on whichever way, is to tell triage what it saw."""
+    choice = ("-k", "not gibibyte and not nvbandwidth and not every_size")
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", f"--plant={plant}", *choice, "--deadline-scale=5")
+    failed = by_outcome(run, "failed")
+    assert {Path(test.partition("::")[0]).stem for test in failed} == meets_it
+    signature = plant.partition("@")[0]
+    assert {test: list(verdict_of(run, test)) for test in failed} == {test: [signature] for test in failed}
+
+
+def test_large_copies_into_a_mirror_end_in_time(run_suites: RunSuites) -> None:
+    choice = "copies_of_every_size or device_to_device_memcpy_write_ce"
+    run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=peer-mirror", "-k", choice, "--deadline-scale=3")
+    assert run.signatures == {"peer-mirror"}, run.output
+    assert len(by_outcome(run, "failed")) == 2

@@ -14,8 +14,8 @@ from typing import Any
 from dmaproof.cuda import kernels
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu, raw
-from dmaproof.cuda.integrity import View, fill, old_words, verify
-from dmaproof.cuda.memory import Buffer, on_device
+from dmaproof.cuda.integrity import Written, fill, look
+from dmaproof.cuda.memory import on_device
 from dmaproof.cuda.timing import Lane, elapsed_ms, run_to_end, stream_on
 from dmaproof.cuda.writes import Writer, queue_write
 from dmaproof.measurement import Measurement
@@ -57,25 +57,14 @@ def _captured(stream: Any, queue: Callable[[Any], None]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """What the owner found after one launch; where that was wrong, how many words are those of the launch before, and
-    what the writer sees through its mapping."""
-
-    owner: View
-    old_words: int = 0
-    writer: View | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Replays:
     """``plain``: the same write by itself, before the graph. ``can_access`` is what cuDeviceCanAccessPeer says."""
 
-    plain: Replay
-    replays: tuple[Replay, ...]
-    nwords: int
+    plain: Written
+    replays: tuple[Written, ...]
     can_access: bool
 
-    def first_wrong(self) -> tuple[int, Replay]:
+    def first_wrong(self) -> tuple[int, Written]:
         """The first write that did not land, and its number: 0 is the plain one, and so it is where all have landed."""
         writes = list(enumerate((self.plain, *self.replays)))
         return next((one for one in writes if one[1].owner.wrong_words), writes[0])
@@ -89,28 +78,21 @@ def replayed_writes(writer: str, owner: str, nbytes: int, engine: Writer, replay
         fill(owning, target, 0)
         queue = queue_write(engine, writing, owning, target.address, source.address, nbytes)
 
-        def look(seed: int, write: Callable[[], None]) -> Replay:
+        def write(seed: int, run: Callable[[], None]) -> Written:
             fill(writing, source, seed)
-            write()
-            return _looked(writing, owning, target, seed)
+            run()
+            return look(writing, owning, target, seed, seed - 1)
 
-        plain = look(1, lambda: run_to_end(writing, queue))
+        plain = write(1, lambda: run_to_end(writing, queue))
         with executable(writing, queue) as made:
             launch = lambda: run_to_end(writing, lambda stream: launch_graph(writing, made, stream))  # noqa: E731
-            found = tuple(look(seed, launch) for seed in range(2, replays + 2))
-        return Replays(plain, found, target.nwords, can_access_peer(writing, owning))
+            found = tuple(write(seed, launch) for seed in range(2, replays + 2))
+        return Replays(plain, found, can_access_peer(writing, owning))
 
 
 def launch_graph(device: Device, made: Any, stream: Any) -> None:
     device.use()
     cu.cuGraphLaunch(made, stream)
-
-
-def _looked(writing: Device, owning: Device, target: Buffer, seed: int) -> Replay:
-    found = verify(owning, target, seed)
-    if not found.wrong_words:
-        return Replay(found)
-    return Replay(found, old_words(owning, target, seed, seed - 1), verify(writing, target, seed))
 
 
 def replay_bandwidth(

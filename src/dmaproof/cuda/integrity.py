@@ -7,7 +7,9 @@ copy to the host compared there by the CPU, and the writer's view is kept beside
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,17 @@ class View:
 
     wrong_words: int
     first_wrong_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write has left of ``nwords``, as a kernel of the ``owner`` finds it. Where that is wrong: how many words
+    are as they were before, and what a kernel of the ``writer`` finds through its mapping, if it has one."""
+
+    owner: View
+    nwords: int
+    old_words: int = 0
+    writer: View | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,25 @@ def verify(reader: Device, buffer: Buffer, seed: int) -> View:
         run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_verify", reader, stream, *args))
         cu.cuMemcpyDtoH(counters.ctypes.data, result.address, counters.nbytes)
     return View(int(counters[0]), int(counters[1]) * 4 if int(counters[1]) != _NONE else None)
+
+
+def look(
+    writing: Device, owning: Device, target: Buffer, seed: int, old_seed: int, *, is_mapped: bool = True
+) -> Written:
+    """What a write of the pattern of ``seed`` over that of ``old_seed`` has left, by kernels alone."""
+    by_writer = partial(verify, writing, target, seed) if is_mapped else None
+    return written(partial(verify, owning, target), by_writer, target.nwords, (seed, old_seed))
+
+
+def written(
+    by_owner: Callable[[int], View], by_writer: Callable[[], View] | None, nwords: int, seeds: tuple[int, int]
+) -> Written:
+    """``by_owner`` compares with the pattern of one of ``seeds``, the new and the old."""
+    new, old = seeds
+    found = by_owner(new)
+    if not found.wrong_words:
+        return Written(found, nwords)
+    return Written(found, nwords, nwords - by_owner(old).wrong_words, by_writer() if by_writer else None)
 
 
 def old_words(owning: Device, buffer: Buffer, seed: int, old_seed: int) -> int:

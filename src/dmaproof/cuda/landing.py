@@ -19,12 +19,12 @@ from dmaproof.cuda.copies import Engine
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
 from dmaproof.cuda.graphs import executable, launch_graph
-from dmaproof.cuda.integrity import View, fill, verify
+from dmaproof.cuda.integrity import Written, fill
 from dmaproof.cuda.memory import on_device
 from dmaproof.cuda.memory.owned import DeviceKind, owned
-from dmaproof.cuda.memory_copies import fill_by_owner, verify_by_owner
+from dmaproof.cuda.memory_copies import fill_by_owner, look_by_owner
 from dmaproof.cuda.timing import run_to_end
-from dmaproof.cuda.traffic import Carried, Traffic, traffic
+from dmaproof.cuda.traffic import Traffic, traffic
 from dmaproof.cuda.writes import queue_write
 
 Way = Literal["ce", "sm", "tma", "graph-ce", "graph-sm"]
@@ -68,7 +68,7 @@ class Landings:
     ``can_access`` as cuDeviceCanAccessPeer has it."""
 
     landings: tuple[Landing, ...]
-    beside: tuple[Carried, ...]
+    beside: tuple[Written, ...]
     can_access: bool
 
 
@@ -88,14 +88,10 @@ def peer_writes(writer: str, owner: str, way: Way, extents: list[tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class KindLanding:
-    """``owner``: what a kernel of the process that owns the memory found; ``writer`` that of the writing GPU, through
-    its mapping. ``old_words`` of the wrong ones are from before."""
+    """The kernel that looks for the owner is one of the process that owns the memory."""
 
     way: Way
-    owner: View
-    writer: View
-    old_words: int
-    nwords: int
+    wrote: Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +113,8 @@ def kind_writes(writer: str, owner: str, memory: DeviceKind, nbytes: int, ways: 
         for seed, way in enumerate(ways, _OLD_SEED + 1):  # each finds what the one before has written
             fill(writing, source, seed)
             _write(writing, None, way, held.buffer.address, source.address, nbytes)
-            view, before = (verify_by_owner(owning, held, one) for one in (seed, seed - 1))
-            old = source.nwords - before.wrong_words
-            found.append(KindLanding(way, view, verify(writing, held.buffer, seed), old, source.nwords))
+            wrote = look_by_owner(writing, owning, held, (seed, seed - 1))
+            found.append(KindLanding(way, wrote))
     return KindLandings(tuple(found), can_access_peer(writing, owning))
 
 
@@ -134,13 +129,13 @@ def _written(writing: Device, owning: Device, way: Way, extent: Extent, other: T
         if other is not None:
             other.go_on()
         _write(writing, owning, way, target.address + start, source.address + of, extent.nbytes)
-        after = _got(owning, target.address, len(before))
-        by_kernel = _seen(owning, target.address + start, extent.nbytes)
+        after = copied(owning, target.address, len(before))
+        by_kernel = seen(owning, target.address + start, extent.nbytes)
         landing = _judged(extent, before, after, new, by_kernel)
         if landing.landed:
             return landing
-        seen = _seen(writing, target.address + start, extent.nbytes)
-        return replace(landing, writer_wrong=int(np.count_nonzero(seen != new)))
+        by_writer = seen(writing, target.address + start, extent.nbytes)
+        return replace(landing, writer_wrong=int(np.count_nonzero(by_writer != new)))
 
 
 def _judged(extent: Extent, before: Bytes, after: Bytes, new: Bytes, by_kernel: Bytes) -> Landing:
@@ -175,16 +170,17 @@ def _put(gpu: Device, address: int, content: Bytes) -> None:
     cu.cuCtxSynchronize()  # from pageable memory the call returns before the data is there
 
 
-def _got(gpu: Device, address: int, nbytes: int) -> Bytes:
+def copied(gpu: Device, address: int, nbytes: int) -> Bytes:
+    """As a copy to the host finds it."""
     content = np.empty(nbytes, np.uint8)
     gpu.use()
     cu.cuMemcpyDtoH(content.ctypes.data, address, nbytes)
     return content
 
 
-def _seen(reader: Device, address: int, nbytes: int) -> Bytes:
+def seen(reader: Device, address: int, nbytes: int) -> Bytes:
     """As a kernel of ``reader`` reads it, through whatever mapping that GPU has."""
     with on_device(reader, nbytes) as copy:
         args = (copy.address, address, nbytes)
         run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_copy_bytes", reader, stream, *args))
-        return _got(reader, copy.address, nbytes)
+        return copied(reader, copy.address, nbytes)

@@ -8,17 +8,18 @@ program write into another's. The workloads that end in a fault leave nothing be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dmaproof.cuda import kernels
-from dmaproof.cuda.device import Device, device
+from dmaproof.cuda.device import Device, can_access_peer, device
 from dmaproof.cuda.driver import cu, raw
-from dmaproof.cuda.integrity import fill, verify
+from dmaproof.cuda.integrity import Written, fill, look
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import run_to_end, stream_on
-from dmaproof.cuda.writes import queue_write
+from dmaproof.cuda.writes import Writer, queue_write
 from dmaproof.errors import DmaproofError
 
 Ending = Literal["disabled", "freed", "destroyed", "reset"]
@@ -34,16 +35,20 @@ class StillMapped(DmaproofError):  # noqa: N818 - an outcome
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A call's result code by name, and how many words of a write after it did not land."""
+    """A call's result code by name; ``wrote`` is a write of ``engine`` after it, where one may be done."""
 
     call: str
     code: str
-    wrong_words: int | None = None
+    engine: Writer | None = None
+    wrote: Written | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Switched:
+    """``can_access`` is what cuDeviceCanAccessPeer says."""
+
     steps: tuple[Step, ...]
+    can_access: bool
 
 
 def switched(writer: str, owner: str) -> Switched:
@@ -52,13 +57,13 @@ def switched(writer: str, owner: str) -> Switched:
     writing, owning = device(writer), device(owner)
     enable, disable = raw("cuCtxEnablePeerAccess"), raw("cuCtxDisablePeerAccess")
     with on_device(writing, _NBYTES) as source, on_device(owning, _NBYTES) as target:
-        seeds = iter(range(1, 9))
+        seeds = itertools.count(1)
 
-        def step(call: str, do: Callable[[], Any], engine: Literal["ce", "sm"] | None) -> Step:
+        def step(call: str, do: Callable[[], Any], engine: Writer | None) -> Step:
             writing.use()
             code = do()[0].name
-            wrong = _wrong_words(writing, owning, source, target, engine, next(seeds)) if engine else None
-            return Step(call, code, wrong)
+            wrote = _written(writing, owning, source, target, engine, next(seeds)) if engine else None
+            return Step(call, code, engine, wrote)
 
         return Switched(
             (
@@ -69,16 +74,18 @@ def switched(writer: str, owner: str) -> Switched:
                 step("disable", lambda: disable(owning.context), None),
                 step("enable", lambda: enable(owning.context, 0), "sm"),
                 step("disable", lambda: disable(owning.context), None),
-            )
+            ),
+            can_access_peer(writing, owning),
         )
 
 
-def _wrong_words(  # noqa: PLR0913, RUF100 - both ends, and how
-    writing: Device, owning: Device, source: Buffer, target: Buffer, engine: Literal["ce", "sm"], seed: int
-) -> int:
+def _written(  # noqa: PLR0913, RUF100 - both ends, and how
+    writing: Device, owning: Device, source: Buffer, target: Buffer, engine: Writer, seed: int
+) -> Written:
+    fill(owning, target, seed - 1)
     fill(writing, source, seed)
     run_to_end(writing, queue_write(engine, writing, owning, target.address, source.address, _NBYTES))
-    return verify(owning, target, seed).wrong_words
+    return look(writing, owning, target, seed, seed - 1, is_mapped=engine == "sm")
 
 
 def write_after(writer: str, owner: str, ending: Ending) -> None:

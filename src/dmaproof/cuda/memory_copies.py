@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dmaproof.cuda.device import Device, device, peers
 from dmaproof.cuda.driver import cu
-from dmaproof.cuda.integrity import View, fill, verify
+from dmaproof.cuda.integrity import View, Written, fill, look, verify, written
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.memory.host import HOST_KINDS, NOT_HELD, HostKind
 from dmaproof.cuda.memory.owned import DeviceKind, Held, owned
@@ -39,26 +40,22 @@ class HostCopies:
 class PeerCopies:
     """``write`` into the owner's memory and ``read`` from there, both by the user's copy engine.
 
-    ``owner``: what the owner found of what was written, ``old_words`` of them as before. ``writer``: the same through
-    the user's mapping. ``reader``: what the user found in its own memory of what it read.
+    ``wrote``: what is left of what was written. ``reader``: what the user found in its own memory of what it read.
     """
 
     write: Measurement
     read: Measurement
-    owner: View
-    writer: View
+    wrote: Written
     reader: View
-    nwords: int
-    old_words: int
 
 
 @dataclass(frozen=True, slots=True)
 class SizedCopy:
-    """A copy of ``nbytes``, and what the owner of the target found."""
+    """A copy of ``nbytes``, and what it has left."""
 
     nbytes: int
     measurement: Measurement
-    owner: View
+    wrote: Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +98,17 @@ def peer_copies(
         fill(using, local, seed)
         note("stage", text=f"{user} writes {memory} memory of {owner}")
         write = _measure(using, _copy(using, held.buffer, local), nbytes, copies, samples)
-        found, old = verify_by_owner(owning, held, seed), verify_by_owner(owning, held, _OLD)
-        writer = verify(using, held.buffer, seed)
+        wrote = look_by_owner(using, owning, held, (seed, _OLD))
         fill_by_owner(owning, held, seed + 1)
         note("stage", text=f"{user} reads {memory} memory of {owner}")
         read = _measure(using, _copy(using, local, held.buffer), nbytes, copies, samples)
-        nwords = local.nwords
-        return PeerCopies(write, read, found, writer, verify(using, local, seed + 1), nwords, nwords - old.wrong_words)
+        return PeerCopies(write, read, wrote, verify(using, local, seed + 1))
+
+
+def look_by_owner(writing: Device, owning: Device, held: Held, seeds: tuple[int, int]) -> Written:
+    """What a write of the new one of ``seeds``' patterns over the old one has left."""
+    by_writer = partial(verify, writing, held.buffer, seeds[0])
+    return written(partial(verify_by_owner, owning, held), by_writer, held.buffer.nwords, seeds)
 
 
 def fill_by_owner(owner: Device, held: Held, seed: int) -> None:
@@ -141,7 +142,7 @@ def _sized(
     note("stage", text=f"copies of {nbytes} bytes")
     fill(owning, target, _OLD)
     measured = _measure(writing, _copy(writing, target, source), nbytes, _COPIES, samples)
-    return SizedCopy(nbytes, measured, verify(owning, target, seed))
+    return SizedCopy(nbytes, measured, look(writing, owning, target, seed, _OLD))
 
 
 def _copy(by: Device, target: Buffer, source: Buffer) -> Callable[[Any], None]:

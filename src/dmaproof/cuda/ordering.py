@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy as np
 from dmaproof.cuda import kernels
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
-from dmaproof.cuda.integrity import View, fill, old_words, verify
+from dmaproof.cuda.integrity import View, Written, fill, old_words, verify
+from dmaproof.cuda.landing import copied, seen
 from dmaproof.cuda.memory import Buffer, on_device, pinned
 from dmaproof.cuda.timing import stream_on
 
@@ -31,7 +32,8 @@ class Ordered:
     """Of ``rounds``, so many were ``written``, ``flagged`` to the owner and ``answered``. ``wrong_words``, over all
     rounds, were not there when their flag was; ``first_wrong_round`` is the first with such. ``last`` is what the owner
     finds at the end, ``last_old_words`` of the wrong ones are from before all rounds, ``last_writer`` is the writer's
-    view. Fewer answers than rounds: somebody gave up waiting."""
+    view. Fewer answers than rounds: somebody gave up waiting. ``answer`` is then the owner's last answer, of one word,
+    as a write of its own into the writer's memory; None where answers go to the host's."""
 
     rounds: int
     written: int
@@ -44,6 +46,7 @@ class Ordered:
     last_writer: View
     nwords: int
     can_access: bool
+    answer: Written | None = None
 
     @property
     def in_order(self) -> bool:
@@ -75,7 +78,10 @@ def ordered_writes(
         for gpu, stream in zip((owning, writing), streams, strict=True):
             gpu.use()
             cu.cuStreamSynchronize(stream)
-        return _told(writing, owning, data, rounds, _read(writing, sent), _read(owning, received))
+        told = _told(writing, owning, data, rounds, _read(writing, sent), _read(owning, received))
+        if flag == "host" or told.answered == told.flagged:
+            return told
+        return replace(told, answer=_answer(writing, owning, answer.address, told.flagged))
 
 
 def _told(writing: Device, owning: Device, data: Buffer, rounds: int, sent: list[int], received: list[int]) -> Ordered:
@@ -93,6 +99,16 @@ def _told(writing: Device, owning: Device, data: Buffer, rounds: int, sent: list
         nwords=data.nwords,
         can_access=can_access_peer(writing, owning),
     )
+
+
+def _answer(writing: Device, owning: Device, address: int, last: int) -> Written:
+    """Answers are numbers that grow: a smaller one is from before."""
+    held, through = (int(one.view(np.uint32)[0]) for one in (copied(writing, address, 4), seen(owning, address, 4)))
+    return Written(_word(held == last), 1, int(held < last), _word(through == last))
+
+
+def _word(is_right: bool) -> View:
+    return View(0, None) if is_right else View(1, 0)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from dmaproof.cuda.device import Device
 from dmaproof.cuda.driver import cu
-from dmaproof.cuda.integrity import View, fill, verify
+from dmaproof.cuda.integrity import Written, fill, look
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import stream_on
 from dmaproof.cuda.writes import queue_write
@@ -28,17 +28,6 @@ class _Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """What a lane's copies have left of ``nwords``, as a kernel of the ``owner`` finds it, and one of the ``writer``
-    through its mapping. ``old_words`` of the wrong ones are from before the first copy."""
-
-    owner: View
-    writer: View
-    old_words: int
-    nwords: int
-
-
-@dataclass(frozen=True, slots=True)
 class Traffic:
     """Two lanes, one each way."""
 
@@ -52,18 +41,12 @@ class Traffic:
             for _ in range(_COPIES):
                 queue(lane.stream)
 
-    def end(self) -> tuple[Carried, ...]:
+    def end(self) -> tuple[Written, ...]:
         """Wait for all of it; what each lane has left."""
         for lane in self.lanes:
             lane.writing.use()
             cu.cuStreamSynchronize(lane.stream)
-        return tuple(map(_left, self.lanes))
-
-
-def _left(lane: _Lane) -> Carried:
-    by_owner, as_before = (verify(lane.owning, lane.target, seed) for seed in (lane.seed, _OLD_SEED))
-    nwords = lane.target.nwords
-    return Carried(by_owner, verify(lane.writing, lane.target, lane.seed), nwords - as_before.wrong_words, nwords)
+        return tuple(look(one.writing, one.owning, one.target, one.seed, _OLD_SEED) for one in self.lanes)
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def test_every_sequence_of_writes_fills_and_copies_reads_like_plain_bytes(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), ranges(), st.integers(1, 255)), max_size=12))
+@given(st.lists(st.tuples(st.booleans(), ranges(), st.integers(1, 255)), max_size=12), ranges())
 def test_a_mirror_shows_the_writers_data_and_the_owner_keeps_its_own(
-    writes: list[tuple[bool, tuple[int, int], int]],
+    writes: list[tuple[bool, tuple[int, int], int]], looked_at: tuple[int, int]
 ) -> None:
     owner = DeviceMemory(LENGTH)
     mirror = Mirror(owner, LENGTH)
@@ -82,6 +82,8 @@ def test_a_mirror_shows_the_writers_data_and_the_owner_keeps_its_own(
             seen[at] = seen[at] if by_owner and strayed[at] else value
     assert owner.read(0, LENGTH).tobytes() == owners
     assert mirror.read(0, LENGTH).tobytes() == seen
+    offset, nbytes = looked_at
+    assert mirror.showing(offset, nbytes).read(offset, nbytes).tobytes() == seen[offset : offset + nbytes]
 
 
 PAGE = 4096

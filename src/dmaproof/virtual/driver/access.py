@@ -117,7 +117,7 @@ class Operation:
         """The memory that the GPU reaches at ``va`` of ``found``, which ``owner`` (None: the host) holds."""
         source, target = (owner, self.device) if access == "read" else (self.device, owner)
         outcome = self.dma(self.device, source, target, nbytes, va)
-        return settle(found, self.device, outcome, access)
+        return settle(found, self.device, outcome, access, (va - found.va, nbytes))
 
     def dma(
         self,
@@ -195,14 +195,15 @@ class Operation:
         raise DriverError(GPU_LOST)
 
 
-def settle(found: Allocation, by: Device, outcome: DmaOutcome, access: Access) -> Memory:
-    """The memory that ``by`` sees at ``found``, after the machine said where its transfer goes."""
+def settle(found: Allocation, by: Device, outcome: DmaOutcome, access: Access, where: tuple[int, int]) -> Memory:
+    """The memory that ``by`` sees at ``where`` (offset, bytes) of ``found``, after the machine said where its transfer
+    goes."""
     if outcome.effect == "dropped":
         return Nowhere()
     if access == "read":
-        return found.seen_by(by.ordinal)
+        return found.seen_by(by.ordinal, *where)
     if outcome.effect == "mirrored":
-        return found.mirrors.setdefault(by.ordinal, Mirror(found.memory, found.nbytes))
+        return found.mirrors.setdefault(by.ordinal, Mirror(found.memory, found.nbytes)).taking(*where)
     found.mirrors.pop(by.ordinal, None)
     return found.memory
 

@@ -55,8 +55,10 @@ class Allocation:
     def end(self) -> int:
         return self.va + self.nbytes
 
-    def seen_by(self, gpu: int) -> Memory:
-        return self.mirrors.get(gpu, self.memory)
+    def seen_by(self, gpu: int, offset: int, nbytes: int) -> Memory:
+        """Where ``gpu`` reads the range."""
+        mirror = self.mirrors.get(gpu)
+        return mirror.showing(offset, nbytes) if mirror else self.memory
 
 
 @dataclass(frozen=True, slots=True)

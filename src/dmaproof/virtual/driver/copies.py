@@ -28,9 +28,10 @@ buffers. Measured on H100: 37 to 53 GB/s staged, where one half alone runs at 55
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a copy. ``found`` is None for memory that CUDA did not hand out."""
+    """One end of a copy: ``nbytes`` from ``va`` on. ``found`` is None for memory that CUDA did not hand out."""
 
     va: int
+    nbytes: int
     found: Allocation | None
 
     @property
@@ -58,7 +59,7 @@ def end_of_copy(driver: Driver, va: int, nbytes: int) -> End:
         require(not driver.space.is_device_address(va) and readable(va, nbytes))
     else:
         require(va + nbytes <= found.end and _usable(found))
-    return End(va, found)
+    return End(va, nbytes, found)
 
 
 def _usable(found: Allocation) -> bool:
@@ -136,20 +137,20 @@ def _carry_out(driver: Driver, context: Context, target: End, source: End, memor
     for end in (target, source):
         if end.found is not None and end.found.by == "graph" and not end.found.access:
             operation.illegal(end.va, "write" if end is target else "read")
-    _populate(operation, target, box.extent_nbytes(box.target))
+    _populate(operation, target)
     to, of = _transfer(operation, target, source, memory, box.nbytes)
     for target_at, source_at, length in box.rows():
         copy(to, target.offset + target_at, of, source.offset + source_at, length)
     return operation
 
 
-def _populate(operation: Operation, target: End, nbytes: int) -> None:
+def _populate(operation: Operation, target: End) -> None:
     """Managed pages that are nowhere yet come to be on the GPU that the copy runs on."""
     if target.found is not None and isinstance(target.found.memory, ManagedPages):
         pages = target.found.memory
-        touched = pages.pages(target.offset, nbytes)
+        touched = pages.pages(target.offset, target.nbytes)
         if not pages.where[touched.slice].any():
-            operation.fault(operation.device, target.va, nbytes, "write", "managed", operation.device.bdf)
+            operation.fault(operation.device, target.va, target.nbytes, "write", "managed", operation.device.bdf)
             pages.move(touched, bit(operation.device.ordinal))
 
 
@@ -195,11 +196,14 @@ def _ends(
     requester: Device, writes: bool, target: End, source: End, memory: Memory, outcome: DmaOutcome
 ) -> tuple[Memory, Memory]:
     if writes:
-        to = settle(target.found, requester, outcome, "write") if target.found else _kept(target.memory, outcome.effect)
-        return to, memory
+        if target.found is None:
+            return _kept(target.memory, outcome.effect), memory
+        return settle(target.found, requester, outcome, "write", (target.offset, target.nbytes)), memory
     if outcome.effect == "dropped":
         return Nowhere(), memory
-    return target.memory, source.found.seen_by(requester.ordinal) if source.found else memory
+    if source.found is None:
+        return target.memory, memory
+    return target.memory, source.found.seen_by(requester.ordinal, source.offset, source.nbytes)
 
 
 def _kept(memory: Memory, effect: str) -> Memory:

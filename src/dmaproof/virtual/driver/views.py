@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dmaproof.virtual.driver.chunks import Bytes, DeviceMemory, Memory
+from dmaproof.virtual.driver.chunks import Bytes, DeviceMemory, Memory, copy
+
+Stretch = tuple[int, int]
+"""The offsets where it begins and ends."""
 
 
 class Mirror:
@@ -15,24 +18,46 @@ class Mirror:
 
     def __init__(self, base: Memory, nbytes: int) -> None:
         self._base, self._own = base, DeviceMemory(nbytes)
-        self._written = np.zeros(0, np.int64).reshape(0, 2)
+        self._written: list[Stretch] = []
+
+    def taking(self, offset: int, nbytes: int) -> Memory:
+        """Where what is written to the range goes. It holds the owner's data until then: not all need be written."""
+        for start, end in _gaps(self._written, (offset, offset + nbytes)):
+            copy(self._own, start, self._base, start, end - start)
+        self._written = _merged([*self._written, (offset, offset + nbytes)])
+        return self._own
+
+    def showing(self, offset: int, nbytes: int) -> Memory:
+        """Where the range is read: in one memory if it can be, for those are moved by whole chunks."""
+        gaps = _gaps(self._written, (offset, offset + nbytes))
+        if not gaps:
+            return self._own
+        return self._base if gaps == [(offset, offset + nbytes)] else self
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        seen = self._base.read(offset, nbytes).copy()
-        for start, end in self._written:
-            low, high = max(int(start), offset), min(int(end), offset + nbytes)
-            if low < high:
-                seen[low - offset : high - offset] = self._own.read(low, high - low)
+        seen = self._own.read(offset, nbytes).copy()
+        for start, end in _gaps(self._written, (offset, offset + nbytes)):
+            seen[start - offset : end - offset] = self._base.read(start, end - start)
         return seen
 
     def write(self, offset: int, data: Bytes) -> None:
-        self._own.write(offset, data)
-        ranges = [*((int(s), int(e)) for s, e in self._written), (offset, offset + len(data))]
-        self._written = np.array(_merged(ranges), np.int64).reshape(-1, 2)
+        self.taking(offset, len(data)).write(offset, data)
 
 
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
+def _gaps(stretches: list[Stretch], within: Stretch) -> list[Stretch]:
+    """What of ``within`` is in none of ``stretches``, which are apart and in order."""
+    found, at = [], within[0]
+    for start, end in stretches:
+        if start >= within[1]:
+            break
+        if start > at:
+            found.append((at, start))
+        at = max(at, end)
+    return [*found, (at, within[1])] if at < within[1] else found
+
+
+def _merged(ranges: list[Stretch]) -> list[Stretch]:
+    merged: list[Stretch] = []
     for start, end in sorted(ranges):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
