@@ -158,3 +158,12 @@ def test_large_copies_into_a_mirror_end_in_time(run_suites: RunSuites) -> None:
     run = run_suites("suites/p2p", "--rig=virtual:pcie-pair", "--plant=peer-mirror", "-k", choice, "--deadline-scale=3")
     assert run.signatures == {"peer-mirror"}, run.output
     assert len(by_outcome(run, "failed")) == 2
+
+
+def test_a_fault_of_a_process_that_a_workload_started_is_the_tests_own(run_suites: RunSuites) -> None:
+    """Memory of another process is filled by a kernel of that process: the log names it, not the worker."""
+    choice = ("-k", "every_kind_is_written and ipc")
+    run = run_suites("suites/p2p", *choice, "--rig=virtual:pcie-pair", "--plant=application-fault@3", HASTE)
+    (failed,) = by_outcome(run, "failed")
+    assert verdict_of(run, failed) == {"application-fault": "certain"}, run.output
+    assert "ExporterLost" in run.output

@@ -1,9 +1,9 @@
 """``python -m dmaproof.cuda.exporter GPU NBYTES [SOCKET]``: owns memory that another process writes
 (dmaproof.cuda.memory.ipc).
 
-Says ``{"handle": HEX}`` (CUipcMemHandle) first; with a SOCKET ``{}``, after it has sent a descriptor of its memory
-there (SCM_RIGHTS, unix(7)). Then one JSON object a line each way: ``{"op": "fill", "seed": N}`` is answered ``{}``,
-``{"op": "verify", "seed": N}`` ``{"wrong_words": .., "first_wrong_offset": ..}``. Ends with its input.
+Says ``{"va": N, "handle": HEX}`` (CUipcMemHandle) first; with a SOCKET ``{"va": N}``, after it has sent a descriptor of
+its memory there (SCM_RIGHTS, unix(7)). Then one JSON object a line each way: ``{"op": "fill", "seed": N}`` is answered
+``{}``, ``{"op": "verify", "seed": N}`` ``{"wrong_words": .., "first_wrong_offset": ..}``. Ends with its input.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(gpu: str, nbytes: int, channel: int | None) -> None:
 
 def _offer(buffer: Buffer) -> dict[str, Any]:
     handle = cu.cuIpcGetMemHandle(buffer.address)
-    return {"handle": ctypes.string_at(int(handle.getPtr()), 64).hex()}
+    return {"va": buffer.address, "handle": ctypes.string_at(int(handle.getPtr()), 64).hex()}
 
 
 def _send(buffer: Buffer, channel: int) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _send(buffer: Buffer, channel: int) -> dict[str, Any]:
             socket.send_fds(to, [b"!"], [fd])
     finally:
         os.close(fd)
-    return {}
+    return {"va": buffer.address}
 
 
 def _answer(one: Device, buffer: Buffer, request: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,12 @@ class Exporter:
             raise ExporterLost(f"process {self.process.pid} was gone before it was asked for {request}") from error
         return self.answer()
 
+    def offer(self, nbytes: int) -> dict[str, Any]:
+        """What it says first. Where its memory is in its own addresses is noted: a fault may tell those."""
+        offered = self.answer()
+        note("allocation", va=offered["va"], nbytes=nbytes, memory=f"of process {self.process.pid}")
+        return offered
+
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None  # noqa: S101
         heard, _, _ = select.select([self.process.stdout], [], [], _ANSWER_S)
@@ -72,7 +78,7 @@ def from_another_process(owner: Device, users: Sequence[Device], nbytes: int) ->
         raise Unsupported(f"{opener.bdf}: CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING is 0: no memory between processes")
     with _exporter(owner.bdf, nbytes) as exporter:
         handle = cu.CUipcMemHandle()
-        words = bytes.fromhex(exporter.answer()["handle"])
+        words = bytes.fromhex(exporter.offer(nbytes)["handle"])
         ctypes.memmove(int(handle.getPtr()), words, len(words))
         opener.use()
         address = int(cu.cuIpcOpenMemHandle(handle, cu.CUipcMem_flags.CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS.value))
@@ -95,7 +101,7 @@ def from_descriptor(owner: Device, users: Sequence[Device], nbytes: int) -> Iter
         ours, theirs = (stack.enter_context(one) for one in socket.socketpair())
         exporter = stack.enter_context(_exporter(owner.bdf, nbytes, theirs.fileno()))
         theirs.close()
-        exporter.answer()
+        exporter.offer(nbytes)
         _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)  # it was sent before the answer
         try:
             buffer = stack.enter_context(imported(fds[0], users, nbytes))
@@ -124,6 +130,7 @@ def _exporter(gpu: str, nbytes: int, *channel: int) -> Iterator[Exporter]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pass_fds=channel
     ) as process:
+        note("process", pid=process.pid)
         try:
             yield Exporter(process)
         finally:
