@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dmaproof.rig.load import load
 from fixtures.confusion.cell import Result, from_json
+from fixtures.confusion.kept import left
 from fixtures.confusion.plan import Cell, alone, together
 from fixtures.confusion.table import bad, summary
 
@@ -72,6 +74,23 @@ def test_a_pair_must_be_seen_whole_somewhere() -> None:
     assert bad([masked]) == [masked]
     assert bad([masked, elsewhere]) == []
     assert "1 of 1 pairs both named, in 2 runs" in summary([masked, elsewhere])
+
+
+def test_what_an_earlier_matrix_leaves_to_do() -> None:
+    """A pair that was hidden goes on where it was; what was wrong is run again, but not by the same code."""
+    pair = Cell("virtual:x", ("a", "b"), 0)
+    hidden = [result("a b", "b", seed=seed) for seed in range(4)]
+
+    def of(cells: list[Cell], *found: Result) -> list[Cell]:
+        return list(left(cells, {one.cell: one for one in found}, pair_seeds=4, commit="new"))
+
+    assert of([pair]) == [pair]
+    assert of([pair], *hidden[:2]) == [hidden[2].cell]
+    assert of([pair], *hidden) == []
+    assert of([pair], *hidden[:2], result("a b", "a b", seed=2)) == []
+    alone, wrong = Cell("virtual:x", ("a",), 3), result("a", "b", seed=3)
+    assert of([alone], replace(wrong, commit="old")) == [alone]
+    assert of([alone], replace(wrong, commit="new")) == []
 
 
 def test_a_plant_stands_only_where_it_makes_sense() -> None:
