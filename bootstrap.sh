@@ -18,6 +18,9 @@ command -v cc >/dev/null && printf '#include <signal.h>\n' | cc -E - >/dev/null 
 if [ "$job" = lab ]; then # the kernel is built from the distribution's source
     for tool in make flex bison bc perl; do command -v "$tool" >/dev/null || packages="$packages $tool"; done
     command -v xz >/dev/null || packages="$packages xz-utils"
+    # A stock kernel's modules are indexed by the one and loaded by the other, from an initramfs.
+    command -v kmod >/dev/null || packages="$packages kmod"
+    command -v busybox >/dev/null || packages="$packages busybox-static"
     printf '#include <gelf.h>\n' | cc -E - >/dev/null 2>&1 || packages="$packages libelf-dev"
 fi
 if [ -n "$packages" ]; then
