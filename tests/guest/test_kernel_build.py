@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -88,8 +89,13 @@ def test_a_build_that_fails_tells_the_last_lines_and_leaves_nothing_but_its_log(
     assert list((cache / "kernel").iterdir()) == []
 
 
-@pytest.mark.skipif(shutil.which("depmod") is None or shutil.which("busybox") is None, reason="no kmod, no busybox")
-def test_a_stock_kernel_is_unpacked_beside_its_modules(site: FolderArchive, cache: Path) -> None:
+@pytest.mark.skipif(stock.depmod() is None or shutil.which("busybox") is None, reason="no kmod, no busybox")
+def test_a_stock_kernel_is_unpacked_beside_its_modules(
+    site: FolderArchive, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By anybody: depmod lies where only root's PATH leads."""
+    folders = (one for one in os.environ["PATH"].split(os.pathsep) if not one.endswith("sbin"))
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
     release = "9.8+deb-cloud-amd64"
     modules = f"usr/lib/modules/{release}"
     site.package(f"linux-binary-{release}", {f"{modules}/vmlinuz": bzimage(release)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def supply(arch: str, tell: Tell = quietly, *, anew: bool = False) -> Kernel:
             return kernel.choose(STOCK, arch)
         except UsageError:
             pass
-    if shutil.which("depmod") is None or shutil.which("busybox") is None:
+    if depmod() is None or shutil.which("busybox") is None:
         why = "its modules are indexed and loaded by kmod, from an initramfs of busybox"
         raise UsageError(
             f"a stock kernel's lab host needs both: {why}: run `sudo apt-get install -y kmod busybox-static`"
@@ -43,6 +44,11 @@ def supply(arch: str, tell: Tell = quietly, *, anew: bool = False) -> Kernel:
                 _settle(archive, scratch)
         target.touch()
     return kernel.choose(STOCK, arch)
+
+
+def depmod() -> str | None:
+    """kmod's, which lies where only root's PATH leads (Debian: /usr/sbin), though it works for anybody."""
+    return shutil.which("depmod", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
 
 
 def _parts(archive: Archive, image: str) -> list[Package]:
@@ -62,5 +68,5 @@ def _settle(archive: Archive, tree: Path) -> None:
     releases = [one.parent.name for one in tree.glob(f"{_MODULES}/*/vmlinuz")]
     if len(releases) != 1:
         raise DmaproofError(f"the stock kernel's packages have {len(releases)} kernels, not one: {releases}")
-    words = ["depmod", "--basedir", str(tree / "usr"), releases[0]]
+    words = [depmod() or "depmod", "--basedir", str(tree / "usr"), releases[0]]
     child.run(words, archive.log, Deadline.after(_DEPMOD_S), keep=(archive.lock,))
