@@ -127,12 +127,6 @@ def written(
     return Written(found, nwords, nwords - by_owner(old).wrong_words, by_writer() if by_writer else None)
 
 
-def old_words(owning: Device, buffer: Buffer, seed: int, old_seed: int) -> int:
-    """How many words that are not of the pattern of ``seed`` are of that of ``old_seed``, as the CPU finds them in a
-    copy (of a large buffer: in its ends)."""
-    return _compared(owning, buffer, seed, old_seed)[1]
-
-
 def _compared(owning: Device, buffer: Buffer, seed: int, old_seed: int) -> tuple[View, int]:
     """What the CPU finds wrong in a copy of ``buffer``, and how much of that is of the pattern of ``old_seed``."""
     count, old, first = 0, 0, None

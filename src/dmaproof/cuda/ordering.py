@@ -17,7 +17,7 @@ import numpy as np
 from dmaproof.cuda import kernels
 from dmaproof.cuda.device import Device, can_access_peer, device, peers
 from dmaproof.cuda.driver import cu
-from dmaproof.cuda.integrity import View, Written, fill, old_words, verify
+from dmaproof.cuda.integrity import View, Written, fill, look
 from dmaproof.cuda.landing import copied, seen
 from dmaproof.cuda.memory import Buffer, on_device, pinned
 from dmaproof.cuda.timing import stream_on
@@ -30,10 +30,9 @@ _CONTROL_NBYTES, _RESULT_NBYTES = 256, 24
 @dataclass(frozen=True, slots=True)
 class Ordered:
     """Of ``rounds``, so many were ``written``, ``flagged`` to the owner and ``answered``. ``wrong_words``, over all
-    rounds, were not there when their flag was; ``first_wrong_round`` is the first with such. ``last`` is what the owner
-    finds at the end, ``last_old_words`` of the wrong ones are from before all rounds, ``last_writer`` is the writer's
-    view. Fewer answers than rounds: somebody gave up waiting. ``answer`` is then the owner's last answer, of one word,
-    as a write of its own into the writer's memory; None where answers go to the host's."""
+    rounds, were not there when their flag was; ``first_wrong_round`` is the first with such. ``last`` is what the
+    rounds have left in the end. Fewer answers than rounds: somebody gave up waiting. ``answer`` is then the owner's
+    last answer, of one word, as a write of its own into the writer's memory; None where answers go to the host's."""
 
     rounds: int
     written: int
@@ -41,16 +40,13 @@ class Ordered:
     answered: int
     wrong_words: int
     first_wrong_round: int | None
-    last: View
-    last_old_words: int
-    last_writer: View
-    nwords: int
+    last: Written
     can_access: bool
     answer: Written | None = None
 
     @property
     def in_order(self) -> bool:
-        return self.answered == self.rounds and not self.wrong_words and not self.last.wrong_words
+        return self.answered == self.rounds and not self.wrong_words and not self.last.owner.wrong_words
 
 
 def ordered_writes(
@@ -85,7 +81,6 @@ def ordered_writes(
 
 
 def _told(writing: Device, owning: Device, data: Buffer, rounds: int, sent: list[int], received: list[int]) -> Ordered:
-    seed = sent[0]
     return Ordered(
         rounds=rounds,
         written=sent[0],
@@ -93,10 +88,7 @@ def _told(writing: Device, owning: Device, data: Buffer, rounds: int, sent: list
         answered=sent[1],
         wrong_words=received[1],
         first_wrong_round=None if received[2] == _NONE else received[2],
-        last=verify(owning, data, seed),
-        last_old_words=old_words(owning, data, seed, _OLD_SEED),
-        last_writer=verify(writing, data, seed),
-        nwords=data.nwords,
+        last=look(writing, owning, data, sent[0], _OLD_SEED),
         can_access=can_access_peer(writing, owning),
     )
 
