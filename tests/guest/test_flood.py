@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,6 +77,34 @@ def test_a_console_that_grows_fast_or_is_long_is_a_flood(tmp_path: Path) -> None
     assert not flood.spoken(tmp_path).flood
     written(tmp_path / CONSOLE, 1024 * KIB)
     assert flood.spoken(tmp_path).flood
+
+
+@contextmanager
+def writing(folder: Path, nbytes: int, times: int, every_s: float = 0.1) -> Iterator[None]:
+    """Meanwhile somebody puts ``nbytes`` on the console, ``times`` times."""
+    source = (
+        "import sys, time\nfor _ in range(int(sys.argv[3])):\n open(sys.argv[1], 'ab').write(b'-' * int(sys.argv[2]))"
+    )
+    argv = [sys.executable, "-c", source + f"\n time.sleep({every_s})", str(folder / CONSOLE), str(nbytes), str(times)]
+    with subprocess.Popen(argv) as writer:
+        until = time.monotonic() + 10
+        while not (folder / CONSOLE).exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        yield
+        writer.kill()
+
+
+def test_a_console_that_goes_on_and_on_is_a_flood_also_where_the_machine_is_slow(tmp_path: Path) -> None:
+    with writing(tmp_path, nbytes=KIB, times=1000):
+        spoken = flood.spoken(tmp_path)
+    assert spoken.flood, spoken
+    assert 4 * KIB <= spoken.bytes_per_s <= 11 * KIB
+
+
+def test_an_oops_is_not(tmp_path: Path) -> None:
+    with writing(tmp_path, nbytes=8 * KIB, times=2, every_s=0.2):
+        spoken = flood.spoken(tmp_path)
+    assert not spoken.flood, spoken
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="binding to VFIO needs root")
