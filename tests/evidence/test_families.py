@@ -133,6 +133,23 @@ CASES: dict[str, Case] = {
         "watchdog: BUG: soft lockup - CPU#12 stuck for 22s! [UVM GPU1 BH:1234]",
         {"kind": "hung-task", "pid": 1234, "process": "UVM GPU1 BH", "duration_s": 22.0, "event": "soft-lockup"},
     ),
+    "hard lockup": (
+        "watchdog: Watchdog detected hard LOCKUP on cpu 3",
+        {"kind": "hung-task", "event": "hard-lockup", "pid": None, "process": None},
+    ),
+    "hard lockup, as older kernels say it": (
+        "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",
+        {"kind": "hung-task", "event": "hard-lockup"},
+    ),
+    "rcu": ("rcu: INFO: rcu_preempt self-detected stall on CPU", {"kind": "hung-task", "event": "rcu-stall"}),
+    "rcu, another processor": (
+        "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",
+        {"kind": "hung-task", "event": "rcu-stall"},
+    ),
+    "rcu, expedited": (
+        "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 3-...D } 21033 jiffies s: 4589 root: 0x8/.",
+        {"kind": "hung-task", "event": "rcu-stall"},
+    ),
     "ats, NVIDIA": (
         "NVRM: GPU 0009:01:00.0: Enabling SMMU SVA feature failed! ret: -19",
         {"kind": "ats-setup", "family": "nvidia", "bdf": "0009:01:00.0", "reason": 19, "event": "SVA"},

@@ -165,6 +165,20 @@ def test_a_host_whose_agent_is_killed_is_gone_at_once(begin: Start, gone: Left) 
     assert gone(run) == []
 
 
+def test_a_host_whose_kernel_panics_is_told_by_its_console(begin: Start, gone: Left) -> None:
+    """Nobody is left to read its log: what the kernel says last is on the console alone."""
+    run = begin(*DMA, "-k", "write_to_nowhere", "-p", "tests.run.plugins.kernel_panics").finish()
+    assert run.status == 1, run.output
+    verdicts = run.record.verdicts
+    assert len(verdicts) > 1, "of the test that it befell, and of those that find the host gone"
+    for verdict in verdicts:
+        assert (verdict.signature, verdict.confidence) == ("kernel-crash", "certain")
+        assert verdict.summary.startswith("Kernel panic - not syncing: Out of memory: ")
+    (crash,) = {line.text for line in run.record.evidence if line.what == "kernel-crash"}
+    assert crash.splitlines()[1].startswith("CPU: ")
+    assert gone(run) == []
+
+
 def test_a_host_that_falls_silent_is_given_up_once(begin: Start, tmp_path: Path, scratch: Path, gone: Left) -> None:
     """Deadlines do not depend on the machine that they are about; and those who come later do not wait for it again."""
     started = begin(*SUITE, odd(tmp_path))

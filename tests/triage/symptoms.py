@@ -272,7 +272,19 @@ def floods(n: int) -> list[Evidence]:
     return [observed("console-flood", text="guest-one has put 3.1 MiB on its console, and puts 90 KiB/s more")]
 
 
+def oops(n: int) -> list[Evidence]:
+    told = (
+        "BUG: kernel NULL pointer dereference, address: 0000000000000058\n"
+        "Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI\n"
+        f"CPU: 3 UID: 0 PID: {OWN} Comm: python Tainted: G           OE      6.12.0 #1\n"
+        "RIP: 0010:_nv014228rm+0x36/0x90 [nvidia]\n"
+        "---[ end trace 0000000000000000 ]---"
+    )
+    return [seen(told), observed("worker-died")]
+
+
 SYMPTOMS: dict[str, Symptom] = {
+    "kernel-crash": Symptom(oops),
     "iommu-blocks-p2p-mailbox": Symptom(mailbox, hangs=True),
     "iommu-blocks-peer-bar": Symptom(peer_bar),
     "peer-writes-dropped": Symptom(dropped),

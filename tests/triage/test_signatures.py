@@ -18,7 +18,7 @@ OF_A_PAIR = {
     "iommu-blocks-p2p-mailbox", "iommu-blocks-peer-bar", "peer-writes-dropped", "peer-mirror", "p2p-slower-than-host",
     "acs-redirects-p2p",
 }  # fmt: skip
-WHOLE_MACHINE = {"driver-stuck", "node-lost", "console-flood"}
+WHOLE_MACHINE = {"driver-stuck", "node-lost", "console-flood", "kernel-crash"}
 """The thread that is stuck is the test's own, whichever GPU it was for; a node ends with all that is in it."""
 ONLY_PROBABLE = {"uvm-thrashing", "console-flood"}
 NEITHER_HANGS_NOR_SLOWS = {"row-remap-pending"}

@@ -20,6 +20,7 @@ from dmaproof.evidence.device_lost import DeviceLostDecoder
 from dmaproof.evidence.dpc import DpcDecoder
 from dmaproof.evidence.event import Event, Mould, cast, mould
 from dmaproof.evidence.hung_task import HungTaskDecoder
+from dmaproof.evidence.kernel_crash import KernelCrashDecoder
 from dmaproof.evidence.lines import Line, parse, text_of, unfold
 from dmaproof.evidence.link import LinkDecoder
 from dmaproof.evidence.loss import LossDecoder
@@ -44,6 +45,7 @@ DECODERS: tuple[Callable[[], Decoder], ...] = (
     DeviceLostDecoder,
     P2pdmaDecoder,
     HungTaskDecoder,
+    KernelCrashDecoder,
     AtsSetupDecoder,
     BarDecoder,
     LinkDecoder,
@@ -232,7 +234,7 @@ def decode_whole(stream: Iterable[bytes]) -> Decoded:
 _ORDER = (
     "kind", "family", "time", "bdf", "address", "access", "reason", "event", "stage", "pasid", "xid", "pid", "process",
     "gpu_instance", "compute_instance", "channel", "engine", "va", "fault_type", "access_type", "caused_by", "count",
-    "overflow", "severity", "duration_s", "driver", "text",
+    "overflow", "severity", "duration_s", "driver", "function", "text",
 )  # fmt: skip
 
 

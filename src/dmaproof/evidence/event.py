@@ -20,6 +20,7 @@ Kind = Literal[
     "p2pdma",
     "ats-setup",
     "hung-task",
+    "kernel-crash",
     "bar",
     "link",
 ]
@@ -35,7 +36,8 @@ class Event:
     (``F_TRANSLATION``, ``ACSViol,UnsupReq``), or as its decoder's module says; ``reason`` is the number that the source
     gives: a fault reason, status register, errno, or the BAR of a ``bar`` event. ``address`` of a ``xid`` is one inside
     the GPU's own memory. ``duration_s`` is how long a hung task had been blocked, or an answer been waited for;
-    ``driver`` is a driver that the line names beside or in place of a device.
+    ``driver`` is a driver that the line names beside or in place of a device, or the module a kernel died in, or that
+    called what it died in; ``function`` is the place, as ``uvm_va_block_find+0x12/0x80 [nvidia_uvm]``.
     """
 
     kind: Kind
@@ -65,6 +67,7 @@ class Event:
     severity: Literal["correctable", "nonfatal", "fatal"] | None = None
     duration_s: float | None = None
     driver: str | None = None
+    function: str | None = None
 
 
 _NAMES = tuple(field.name for field in fields(Event) if field.name != "time")

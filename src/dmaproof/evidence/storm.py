@@ -25,7 +25,7 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 _FINE = attrgetter(
     "kind", "family", "bdf", "access", "reason", "event", "stage", "pasid", "xid", "pid", "process", "gpu_instance",
     "compute_instance", "channel", "engine", "va", "fault_type", "access_type", "caused_by", "count", "overflow",
-    "severity", "duration_s", "driver",
+    "severity", "duration_s", "driver", "function",
 )  # fmt: skip
 _COARSE = attrgetter("kind", "family", "bdf", "event", "xid")
 

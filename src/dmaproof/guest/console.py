@@ -8,6 +8,8 @@ from pathlib import Path
 from dmaproof.guest.folder import CONSOLE, QEMU_LOG
 
 _TAIL_NBYTES, _MOST_LINES = 1 << 16, 6
+_REPORT_NBYTES = 1 << 18
+"""A panic with the stacks of every processor before it."""
 _TELLING = re.compile(r"panic|BUG:|Oops|not syncing|Unable to mount|Out of memory|error", re.IGNORECASE)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\t\x20-\x7e]")
 _OF_NO_HELP = re.compile(r"(\[ *[\d.]+\] )?(Kernel c|C)ommand line:")
@@ -27,12 +29,21 @@ def last_words(folder: Path) -> str:
     return f"; {'; '.join(parts)}"
 
 
-def _lines(path: Path) -> list[str]:
+def tail(folder: Path) -> str:
+    """The end of the console in ``folder``, as it was written; nothing where there is none."""
+    return _end(folder / CONSOLE, _REPORT_NBYTES)
+
+
+def _end(path: Path, nbytes: int) -> str:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_NBYTES))
-            text = file.read().decode(errors="replace")
+            file.seek(max(0, path.stat().st_size - nbytes))
+            return file.read().decode(errors="replace")
     except OSError:
-        return []
+        return ""
+
+
+def _lines(path: Path) -> list[str]:
+    text = _end(path, _TAIL_NBYTES)
     lines = (_TIME.sub("", _CONTROL.sub("", one)).strip()[:_WIDTH] for one in text.splitlines())
     return [line for line in lines if line and not _OF_NO_HELP.match(line)]

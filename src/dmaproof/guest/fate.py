@@ -17,11 +17,12 @@ _PANIC, _KILLED = "Kernel panic", "terminating on signal"
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """``how`` the guest ended (``runs``: it did not, and only falls silent), and ``text`` for people, with what QEMU
-    and the console said last."""
+    """``how`` the guest ended (``runs``: it did not, and only falls silent), ``text`` for people, with what QEMU and
+    the console said last, and the end of the ``console``."""
 
     how: How
     text: str
+    console: str = ""
 
 
 def fate(name: str, state: State) -> Fate:
@@ -32,7 +33,7 @@ def fate(name: str, state: State) -> Fate:
         "ended": f"QEMU of {name} has ended (status {state.status})",
         "was killed": f"QEMU of {name} was killed (status {state.status})",
     }.get(how, f"{name} {how}")
-    return Fate(how, f"{told}{state.last_words}")
+    return Fate(how, f"{told}{state.last_words}", state.console)
 
 
 def _how(state: State) -> How:

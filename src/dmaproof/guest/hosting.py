@@ -18,7 +18,7 @@ from typing import Any
 
 from dmaproof.errors import DmaproofError, NodeError
 from dmaproof.guest import accel, disk, flood, hugepages, numa
-from dmaproof.guest.console import last_words
+from dmaproof.guest.console import last_words, tail
 from dmaproof.guest.flood import Spoken
 from dmaproof.guest.folder import CONSOLE, QEMU_LOG, TRACE
 from dmaproof.guest.kernel import Kernel
@@ -38,12 +38,13 @@ _NOT_SEEN = " on the lab host: it sees the files of the system it runs on, but n
 @dataclass(frozen=True, slots=True)
 class State:
     """Whether QEMU runs (its exit status where not), what it and the console said last, its answer to query-pci (JSON;
-    nothing where it does not answer any more), and its trace until then."""
+    nothing where it does not answer any more), its trace until then, and the end of the console."""
 
     status: int | None
     last_words: str
     pci: str
     trace: str
+    console: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def look() -> State:
     kept = _guest()
     pci = kept.pci()
     trace = _tail(kept.folder / TRACE) + _tail(kept.folder / QEMU_LOG)  # what failed is told on standard error
-    return State(kept.qemu.poll(), last_words(kept.folder), pci, trace)
+    return State(kept.qemu.poll(), last_words(kept.folder), pci, trace, tail(kept.folder))
 
 
 def lacking(machine: Machine) -> str | None:

@@ -98,7 +98,15 @@ def is_quiet(case: Case) -> bool:
     """Whether nothing went wrong in the window itself: a state that was there before may then be what a test objects
     to."""
     return not case.of_kind(
-        "hang", "xid", "xid-event", "peer-write", "peer-read", "iommu-fault", "worker-died", "measured"
+        "hang",
+        "xid",
+        "xid-event",
+        "peer-write",
+        "peer-read",
+        "iommu-fault",
+        "worker-died",
+        "measured",
+        "kernel-crash",
     )
 
 

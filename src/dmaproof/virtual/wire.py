@@ -48,10 +48,11 @@ class DmaOutcome:
     completes, the data sits where only the writer sees it. ``never``: the engine does not complete. ``lost``: the
     device does not answer. ``failed``: the context ends with ``code`` (a CUresult's name without ``CUDA_ERROR_``).
     ``stuck``: the call into the kernel driver does not return; its thread waits there, uninterruptibly (state D).
+    ``killed``: the thread dies in the kernel driver, and its process with it (make_task_dead, kernel/exit.c).
     Rates are those of the path taken, for the modelled clock.
     """
 
-    effect: Literal["lands", "dropped", "mirrored", "never", "lost", "failed", "stuck"]
+    effect: Literal["lands", "dropped", "mirrored", "never", "lost", "failed", "stuck", "killed"]
     code: str = ""
     bandwidth_GBps: float = 0.0
     latency_ns: float = 0.0
@@ -80,10 +81,10 @@ class PageFault:
 class FaultOutcome:
     """``served``: pages are mapped, at the cost of ``duration_ns``. ``replaying``: the fault is replayed without end
     and the channel never goes on. ``fatal``: the channel is torn down. ``lost``: the device does not answer.
-    ``unserved``: nobody looks at the fault. ``failed`` and ``stuck`` as in DmaOutcome.
+    ``unserved``: nobody looks at the fault. ``failed``, ``stuck`` and ``killed`` as in DmaOutcome.
     """
 
-    effect: Literal["served", "replaying", "fatal", "lost", "unserved", "failed", "stuck"]
+    effect: Literal["served", "replaying", "fatal", "lost", "unserved", "failed", "stuck", "killed"]
     code: str = ""
     duration_ns: float = 0.0
 

@@ -9,6 +9,7 @@ import pytest
 
 from dmaproof.errors import UsageError
 from dmaproof.evidence import uvm
+from dmaproof.evidence.decode import decode_whole
 from dmaproof.node.node import Node
 from dmaproof.rig.load import load
 from dmaproof.virtual.plants.chance import Chance
@@ -62,7 +63,7 @@ def test_rows_are_remapped_since_ampere_only(tmp_path) -> None:
 
 SICKEN_ONE = (
     *("ecc-uncorrectable", "ecc-contained", "gsp-timeout", "driver-stuck", "uvm-thrashing"),
-    *("application-fault", "bystander"),
+    *("application-fault", "bystander", "kernel-crash"),
 )
 
 
@@ -159,6 +160,19 @@ class TestDriverStuck:
         ended = len(log(node))
         time.sleep(1.2)
         assert len(log(node)) == ended
+
+
+class TestKernelCrash:
+    @pytest.mark.parametrize("rig", ["virtual:pcie-pair", "virtual:smmu-pair"])
+    def test_a_thread_dies_in_the_driver_and_the_kernel_says_where(self, boot, dial, log, rig) -> None:
+        node = boot(rig, "kernel-crash")
+        usual = [gpu.bdf for gpu in load(rig).nodes[0].gpus][-1]
+        client, before = dial(node, pid=31337, process="uvm-test"), len(log(node))
+        assert client.dma("host", usual) == client.fault(usual, space="managed")["effect"] == "killed"
+        first, second = decode_whole(["\n".join(log(node)[before:]).encode()]).events
+        assert first.event == second.event == "null-dereference"
+        assert (first.pid, first.process, first.va, first.driver) == (31337, "uvm-test", 0x58, "nvidia")
+        assert ("[#1]" in first.text, "[#2]" in second.text) == (True, True)
 
 
 class TestFirmware:

@@ -24,6 +24,7 @@ from dmaproof.triage.signatures import (
     hmm_shared_atomics,
     iommu_blocks_p2p_mailbox,
     iommu_blocks_peer_bar,
+    kernel_crash,
     node_lost,
     nvlink_degraded,
     nvlink_fatal,
@@ -40,6 +41,7 @@ from dmaproof.triage.signatures import (
 )
 
 SIGNATURES: tuple[Signature, ...] = (
+    kernel_crash.SIGNATURE,
     dpc_containment.SIGNATURE,
     gpu_lost.SIGNATURE,
     ecc_uncorrectable.SIGNATURE,

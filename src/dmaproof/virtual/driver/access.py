@@ -16,7 +16,7 @@ from dmaproof.virtual.driver.host import SystemMemory, exclusive, first_forbidde
 from dmaproof.virtual.driver.pages import ManagedPages
 from dmaproof.virtual.driver.residence import touch
 from dmaproof.virtual.driver.rights import may
-from dmaproof.virtual.driver.stuck import wait_in_kernel
+from dmaproof.virtual.driver.stuck import die_in_kernel, wait_in_kernel
 from dmaproof.virtual.driver.views import Mirror, Nowhere
 from dmaproof.virtual.wire import HOST, Dma, DmaOutcome, PageFault
 
@@ -177,6 +177,8 @@ class Operation:
             raise NeverCompletesError
         if effect == "stuck":
             wait_in_kernel()
+        if effect == "killed":
+            die_in_kernel()
         if effect == "fatal":
             raise DriverError(CuResult.ILLEGAL_ADDRESS)
         if effect == "failed":

@@ -1,8 +1,10 @@
-"""A call into the kernel driver that does not return."""
+"""Calls into the kernel driver that do not return."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 from typing import NoReturn
 
 from dmaproof.virtual.driver.errors import CuResult, DriverError
@@ -18,3 +20,9 @@ def wait_in_kernel() -> NoReturn:
     stub.dmaproof_wait_in_kernel.restype = None
     stub.dmaproof_wait_in_kernel()
     raise DriverError(CuResult.OUT_OF_MEMORY, "no process could be made to wait for: vfork(2) failed")
+
+
+def die_in_kernel() -> NoReturn:
+    """The thread dies in the kernel driver, and takes its process along as the kernel would: by SIGKILL."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit  # the signal is there before kill(2) returns

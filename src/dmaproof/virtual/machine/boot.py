@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.acs import KERNEL
 from dmaproof.virtual.machine.config_space import is_64_bit
+from dmaproof.virtual.machine.cpu import is_arm
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.kmsg import INFO, Record
 from dmaproof.virtual.machine.link import rate_Mbps, speed
@@ -96,7 +97,7 @@ def _iommu_facts(node: Node) -> list[str]:
         return []
     if node.iommu.domain == "passthrough":
         return ["iommu: Default domain type: Passthrough (set via kernel command line)"]
-    arm = node.iommu.family in ("smmuv3", "smmuv2")
+    arm = is_arm(node)
     return [
         "iommu: Default domain type: Translated",
         f"iommu: DMA domain TLB invalidation policy: {'strict' if arm else 'lazy'} mode",

@@ -9,6 +9,7 @@ from typing import Literal
 from dmaproof.rig.hardware import Gpu
 from dmaproof.virtual.machine.link import Link
 from dmaproof.virtual.machine.nvlink import Nvlinks
+from dmaproof.virtual.machine.oops import Bug
 from dmaproof.virtual.machine.uvm import BottomHalf, FaultBuffer
 
 MAILBOX_OFFSET = 0x139000
@@ -106,7 +107,8 @@ class GpuModel:
     """``rig`` is what the rig declares. ``coherent`` is where the node sees this GPU's memory, on coherent links.
 
     ``users`` are the clients with channels on it, ``running`` how many kernels of each go on until they are told to
-    stop. ``lock_held``: nobody gives back the kernel driver's lock of it.
+    stop. ``lock_held``: nobody gives back the kernel driver's lock of it. ``bug``: the kernel
+    driver's, which its work for this GPU comes upon.
     """
 
     rig: Gpu
@@ -126,6 +128,7 @@ class GpuModel:
     wild: WildIndex | None = None
     neighbour: Neighbour | None = None
     lock_held: bool = False
+    bug: Bug | None = None
     lost: bool = False
 
     @property

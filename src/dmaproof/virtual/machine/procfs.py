@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from dmaproof.rig.model import Node
-from dmaproof.virtual.machine.cpu import cpuinfo
+from dmaproof.virtual.machine.cpu import cpuinfo, is_arm
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import TIMEOUT_S
 from dmaproof.virtual.machine.machine import Machine
@@ -52,7 +52,7 @@ def command_line(node: Node) -> str:
 
 
 def architecture(node: Node) -> str:
-    return "aarch64" if node.iommu.family in ("smmuv3", "smmuv2") else "x86_64"
+    return "aarch64" if is_arm(node) else "x86_64"
 
 
 def module_id(node: Node) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from dmaproof.virtual.machine.cpu import is_arm
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.hung import Blocked
 from dmaproof.virtual.machine.nvrm import Process
@@ -29,7 +30,7 @@ class Work:
 class Ended:
     """How work ends; ``code`` is a CUresult's name."""
 
-    effect: Literal["failed", "stuck"]
+    effect: Literal["failed", "stuck", "killed"]
     code: str = ""
 
 
@@ -40,6 +41,9 @@ def met(machine: Machine, client: int, gpu: GpuModel, work: Work, now_s: float) 
     if gpu.lock_held:
         machine.blocked[client] = Blocked(process.pid, process.name, now_s)
         return Ended("stuck")
+    if gpu.bug is not None:
+        gpu.bug.report(machine.log, is_arm(machine.node), process.pid, process.name)
+        return Ended("killed")
     refused = gpu.health.refuses or _silent_firmware(machine, gpu, process) or memory(machine, client, gpu)
     if refused:
         return Ended("failed", refused)
