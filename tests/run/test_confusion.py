@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from dmaproof.rig.load import load
+from fixtures.confusion.apart import are_apart
 from fixtures.confusion.cell import Result, from_json
 from fixtures.confusion.kept import left
-from fixtures.confusion.plan import Cell, alone, together
+from fixtures.confusion.plan import Cell, Places, alone, together
 from fixtures.confusion.table import bad, summary
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,31 +79,43 @@ def test_a_pair_must_be_seen_whole_somewhere() -> None:
 
 def test_what_an_earlier_matrix_leaves_to_do() -> None:
     """A pair that was hidden goes on where it was; what was wrong is run again, but not by the same code."""
-    pair = Cell("virtual:x", ("a", "b"), 0)
-    hidden = [result("a b", "b", seed=seed) for seed in range(4)]
+    places = tuple(Cell("virtual:x", ("a", "b"), seed) for seed in (2, 0, 1, 3))
+    hidden = {seed: result("a b", "b", seed=seed) for seed in range(4)}
 
-    def of(cells: list[Cell], *found: Result) -> list[Cell]:
-        return list(left(cells, {one.cell: one for one in found}, pair_seeds=4, commit="new"))
+    def of(places: Places, *found: Result) -> Cell | None:
+        return left(places, {one.cell: one for one in found}, commit="new")
 
-    assert of([pair]) == [pair]
-    assert of([pair], *hidden[:2]) == [hidden[2].cell]
-    assert of([pair], *hidden) == []
-    assert of([pair], *hidden[:2], result("a b", "a b", seed=2)) == []
+    assert of(places) == places[0]
+    assert of(places, hidden[0]) == places[0]
+    assert of(places, hidden[0], hidden[2]) == places[2]
+    assert of(places, *hidden.values()) is None
+    assert of(places, hidden[2], result("a b", "a b", seed=3)) is None
     alone, wrong = Cell("virtual:x", ("a",), 3), result("a", "b", seed=3)
-    assert of([alone], replace(wrong, commit="old")) == [alone]
-    assert of([alone], replace(wrong, commit="new")) == []
+    assert of((alone,), replace(wrong, commit="old")) == alone
+    assert of((alone,), replace(wrong, commit="new")) is None
 
 
 def test_a_plant_stands_only_where_it_makes_sense() -> None:
     rigs = {word: load(word) for word in ("virtual:gh200", "virtual:pcie-pair")}
-    cells = list(alone(rigs, ["ats-stage2-hole", "gpu-lost"], 3))
+    cells = [cell for (cell,) in alone(rigs, ["ats-stage2-hole", "gpu-lost"], 3)]
     assert [one for one in cells if not one.planted] == [Cell(word, (), 0) for word in rigs]
     assert {one.rig for one in cells if one.planted == ("ats-stage2-hole",)} == {"virtual:gh200"}
     assert [one.seed for one in cells if one.planted == ("gpu-lost",)] == [0, 0, 1, 1, 2, 2]
-    assert list(together(rigs, ["ats-stage2-hole", "gpu-lost"])) == [], "no room for two on one or two GPUs"
+    assert list(together(rigs, ["ats-stage2-hole", "gpu-lost"], 4)) == [], "no room for two on one or two GPUs"
     quad = {QUAD: load(str(ROOT / QUAD))}
-    (pair,) = together(quad, ["gpu-lost", "iommu-blocks-p2p-mailbox"])
-    assert pair.words == ("gpu-lost@0", "iommu-blocks-p2p-mailbox@1000")
+    (places,) = together(quad, ["gpu-lost", "iommu-blocks-p2p-mailbox"], 4)
+    assert [one.seed for one in places] == [0, 1, 2, 3], "the IOMMU is no GPU: any place does"
+    assert places[0].words == ("gpu-lost@0", "iommu-blocks-p2p-mailbox@1000")
+
+
+def test_two_plants_meet_on_one_gpu_last_of_all() -> None:
+    quad = {QUAD: load(str(ROOT / QUAD))}
+    (places,) = together(quad, ["driver-stuck", "gpu-lost"], 8)
+    apart = [are_apart(quad[QUAD], one.words) for one in places]
+    assert sorted(one.seed for one in places) == list(range(8))
+    assert apart == sorted(apart, reverse=True)
+    assert set(apart) == {True, False}
+    assert not are_apart(quad[QUAD], ("driver-stuck", "gpu-lost")), "without a seed both take the last"
 
 
 def test_a_matrix_is_run_kept_and_gone_on_with(tmp_path: Path) -> None:
