@@ -48,6 +48,10 @@ def result(planted: str, named: str, *, first: str | None = None, status: int = 
         (result("a b", "a b"), "clean"),
         (result("a b", "b"), "masked"),
         (result("a b", "a b c"), "wrong"),
+        (result("a b", "b", status=-1), "masked"),
+        (result("a b", "c", status=-1), "wrong"),
+        (result("a b", "", status=-1), "wrong"),
+        (result("a b", "b", status=-11), "wrong"),
     ],
 )
 def test_what_counts_as_clean(one: Result, outcome: str) -> None:
