@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from dmaproof.rig.load import load
+from dmaproof.virtual import plants
 from fixtures.confusion.apart import are_apart
 from fixtures.confusion.cell import Result, from_json
+from fixtures.confusion.hidden import HIDDEN
 from fixtures.confusion.kept import left
 from fixtures.confusion.plan import Cell, Places, alone, together
 from fixtures.confusion.table import bad, summary
@@ -81,6 +83,16 @@ def test_a_pair_must_be_seen_whole_somewhere() -> None:
     assert "1 of 1 pairs both named, in 2 runs" in summary([masked, elsewhere])
 
 
+def test_a_pair_that_no_machine_shows_both_of_is_told_with_the_reason() -> None:
+    one_of_two = result("ats-setup-failed ats-stage2-hole", "ats-setup-failed")
+    assert bad([one_of_two]) == []
+    assert "| ats-setup-failed + ats-stage2-hole | ats-setup-failed | without ATS" in summary([one_of_two])
+    assert "0 of 0 pairs both named" in summary([one_of_two])
+    both = result("ats-setup-failed ats-stage2-hole", "ats-setup-failed ats-stage2-hole")
+    assert bad([both]) == [both], "then the reason is none"
+    assert {one for pair in HIDDEN for one in pair} <= set(plants.ids())
+
+
 def test_what_an_earlier_matrix_leaves_to_do() -> None:
     """A pair that was hidden goes on where it was; what was wrong is run again, but not by the same code."""
     places = tuple(Cell("virtual:x", ("a", "b"), seed) for seed in (2, 0, 1, 3))
@@ -112,7 +124,7 @@ def test_a_plant_stands_only_where_it_makes_sense() -> None:
     assert places[0].words == ("gpu-lost@0", "iommu-blocks-p2p-mailbox@1000")
 
 
-def test_two_plants_meet_on_one_gpu_last_of_all() -> None:
+def test_two_plants_meet_in_one_place_last_of_all() -> None:
     quad = {QUAD: load(str(ROOT / QUAD))}
     (places,) = together(quad, ["driver-stuck", "gpu-lost"], 8)
     apart = [are_apart(quad[QUAD], one.words) for one in places]
@@ -120,6 +132,7 @@ def test_two_plants_meet_on_one_gpu_last_of_all() -> None:
     assert apart == sorted(apart, reverse=True)
     assert set(apart) == {True, False}
     assert not are_apart(quad[QUAD], ("driver-stuck", "gpu-lost")), "without a seed both take the last"
+    assert not are_apart(quad[QUAD], ("iommu-blocks-peer-bar", "peer-mirror")), "and these every window"
 
 
 def test_a_matrix_is_run_kept_and_gone_on_with(tmp_path: Path) -> None:
