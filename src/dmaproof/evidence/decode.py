@@ -86,7 +86,11 @@ class LogDecoder:
         unknown_to: Callable[[Line], None] | None = None,
     ) -> None:
         self._decoders = [new() for new in decoders]
-        self._sieve = Sieve([*(needle for one in self._decoders for needle in one.needles), *also])
+        self._sieve = Sieve(
+            [*(needle for one in self._decoders for needle in one.needles if not one.further), *also],
+            [needle for one in self._decoders for needle in one.needles if one.further],
+            [needle for one in self._decoders for needle in one.further],
+        )
         self._unknown_to = unknown_to
         self._remembered: dict[bytes | str, tuple[Mould, ...]] = {}
         self._idle = True

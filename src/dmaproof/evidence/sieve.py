@@ -18,6 +18,7 @@ from dmaproof.evidence.loss import gap
 _DENSE = 0.25  # of the lines have a needle: from there on every line is looked at, which then is cheaper
 _SAMPLE = 8  # of the lines of a storm's block, one in so many tells whether it goes on
 _LOOKED_AT = 200  # lines of a block, for one that only a kernel log has
+_REPORT_NBYTES = 1 << 16
 _LATER = re.compile(rb"\n\d{1,6},\d{1,20},\d{1,20},[^;\n]{0,80};")
 _RECORD = re.compile(rb"\d{1,6},(?P<sequence>\d{1,20}),(?P<usec>\d{1,20}),[^;]{0,80};")
 _SUBSYSTEM = re.compile(r"[A-Za-z][\w .:/-]{1,40}: \S", re.ASCII)  # how nearly every kernel message begins
@@ -25,11 +26,15 @@ _SUBSYSTEM = re.compile(r"[A-Za-z][\w .:/-]{1,40}: \S", re.ASCII)  # how nearly 
 
 class Sieve:
     """Goes over one log. ``lines`` counts its lines so far, less blank ones and the ``KEY=value`` lines of records;
-    ``recognised`` is whether anything in it looked like a kernel's log."""
+    ``recognised`` is whether anything in it looked like a kernel's log. Lines with one of ``further`` are found only
+    from a block with one of ``openings`` on, for as long as a report may be."""
 
-    def __init__(self, needles: Iterable[str]) -> None:
+    def __init__(self, needles: Iterable[str], openings: Iterable[str] = (), further: Iterable[str] = ()) -> None:
         self._needles = tuple(dict.fromkeys(needle.encode() for needle in (*needles, *MARKS)))
-        self._any = re.compile(b"|".join(map(re.escape, self._needles)))
+        self._openings = tuple(needle.encode() for needle in openings)
+        self._further = tuple(needle.encode() for needle in further)
+        self._any = re.compile(b"|".join(map(re.escape, (*self._needles, *self._openings, *self._further))))
+        self._open_nbytes = 0
         self.lines = 0
         self.recognised = False
         self._dense = False
@@ -67,7 +72,7 @@ class Sieve:
     def _hits(self, block: bytes, most: float = inf) -> list[int]:
         """Where the lines with a needle begin; ends early where there are more than ``most``."""
         found: set[int] = set()
-        for needle in self._needles:
+        for needle in self._searched(block):
             at = block.find(needle)
             while at >= 0:
                 found.add(block.rfind(b"\n", 0, at) + 1)
@@ -75,6 +80,17 @@ class Sieve:
                     return sorted(found)
                 at = block.find(needle, block.find(b"\n", at))
         return sorted(found)
+
+    def _searched(self, block: bytes) -> tuple[bytes, ...]:
+        """What to search ``block`` for."""
+        opens = any(needle in block for needle in self._openings)
+        if opens:
+            self._open_nbytes = _REPORT_NBYTES
+        elif self._open_nbytes <= 0:
+            return self._needles
+        else:
+            self._open_nbytes -= len(block)
+        return (*self._needles, *self._openings, *self._further)
 
     def may_hold(self, raw: bytes) -> bool:
         """Whether a needle is in ``raw``."""
