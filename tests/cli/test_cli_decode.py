@@ -42,7 +42,7 @@ def test_the_corpus_decodes_as_it_says() -> None:
 def test_every_event_has_every_field_of_the_contract() -> None:
     fields = (
         "kind family time bdf address access reason event stage pasid xid pid process gpu_instance compute_instance "
-        "channel engine va fault_type access_type caused_by count overflow severity duration_s driver text"
+        "channel engine va fault_type access_type caused_by count overflow severity duration_s driver function text"
     )
     assert [list(event) for event in decoded(FAULT, XID)] == [fields.split()] * 2
 
