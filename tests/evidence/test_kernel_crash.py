@@ -200,3 +200,15 @@ INFO: task nv_queue:77 blocked for more than 120 seconds.
 
 def test_a_warning_is_none_and_neither_is_a_blocked_task() -> None:
     assert [event.kind for event in decode_whole([NO_CRASH.encode()]).events] == ["hung-task"]
+
+
+def test_one_that_a_storm_hides_the_beginning_of_is_told_whole() -> None:
+    """In a storm every line is looked at; the report goes on where the storm has ended."""
+    refused = (
+        "DMAR: [DMA Write] Request device [04:00.0] fault addr f8139000 [fault reason 05] PTE Write access is not set\n"
+    )
+    heading, rest = NULL.split("\n", 1)
+    storm, quiet = refused * 2000, "usb 1-1: new high-speed USB device\n" * 4000
+    log = storm + heading + "\n" + quiet[:40000].rpartition("\n")[0] + "\n" + rest + quiet
+    crash = next(one for one in decode_whole([log.encode()]).events if one.kind == "kernel-crash")
+    assert (crash.va, crash.process, crash.function) == (0x40, "python3", UVM)

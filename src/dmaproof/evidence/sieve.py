@@ -61,6 +61,7 @@ class Sieve:
         if self._dense:
             found = [raw for raw in block.split(b"\n") if raw]
             self._dense = sum(map(self.may_hold, found[::_SAMPLE])) > _DENSE * len(found) / _SAMPLE
+            self._open_nbytes = _REPORT_NBYTES  # nobody has looked for an opening in it
             return found
         most = int(_DENSE * block.count(b"\n"))
         starts = self._hits(block, most)

@@ -75,14 +75,9 @@ def _confidence(case: Case, events: list[Event]) -> Confidence:
 
 def _told(event: Event) -> str:
     if event.event == PANIC:
-        return _last_sentence(event) + _in(event)
+        return event.text.partition("\n")[0].strip() + _in(event)  # its own reason, which is all that some say
     at = f" at {event.va:#x}" if event.va is not None else ""
     return f"the kernel met {_MET.get(event.event or '', 'an oops')}{at}{_in(event)}"
-
-
-def _last_sentence(event: Event) -> str:
-    """The panic's own reason, which is all that some say."""
-    return event.text.partition("\n")[0].strip()
 
 
 def _in(event: Event) -> str:

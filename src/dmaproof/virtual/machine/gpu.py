@@ -107,8 +107,8 @@ class GpuModel:
     """``rig`` is what the rig declares. ``coherent`` is where the node sees this GPU's memory, on coherent links.
 
     ``users`` are the clients with channels on it, ``running`` how many kernels of each go on until they are told to
-    stop. ``lock_held``: nobody gives back the kernel driver's lock of it. ``bug``: the kernel
-    driver's, which its work for this GPU comes upon.
+    stop. ``lock_held``: nobody gives back the kernel driver's lock of it. ``bug``: what the
+    driver's work for this GPU comes upon.
     """
 
     rig: Gpu

@@ -28,7 +28,7 @@ class Bug:
     def report(self, log: KernelLog, arm: bool, pid: int, name: str) -> None:
         """What the kernel says as thread ``pid`` dies of it."""
         self.told += 1
-        for level, text in (_arm64 if arm else _x86)(self, pid, name):
+        for level, text in _lines(self, arm, pid, name):
             log.write(text, level)
 
     @property
@@ -36,8 +36,23 @@ class Bug:
         return self.address < _PAGE_NBYTES
 
 
-def _x86(bug: Bug, pid: int, name: str) -> list[tuple[int, str]]:
-    """show_fault_oops, __die and show_regs."""
+def _lines(bug: Bug, arm: bool, pid: int, name: str) -> list[tuple[int, str]]:
+    """What happened, who ran (dump_stack_print_info, lib/dump_stack.c), where, and the calls that led there."""
+    registers = (
+        (f"pc : {_PLACE}", f"lr : {_CALLERS[0]}") if arm else (f"RIP: 0010:{_PLACE}", f"CR2: {bug.address:016x}")
+    )
+    return [
+        *(_arm64 if arm else _x86)(bug),
+        (INFO, f"CPU: 3 UID: 0 PID: {pid} Comm: {name} {_TAINTED}      {RELEASE} #1"),
+        *((INFO, text) for text in registers),
+        (INFO, "Call trace:" if arm else "Call Trace:"),
+        *((INFO, f" {frame}") for frame in (_PLACE, *_CALLERS)),
+        (INFO, "---[ end trace 0000000000000000 ]---"),
+    ]
+
+
+def _x86(bug: Bug) -> list[tuple[int, str]]:
+    """show_fault_oops and __die."""
     what = "kernel NULL pointer dereference, address" if bug.is_null else "unable to handle page fault for address"
     return [
         (ALERT, f"BUG: {what}: {bug.address:016x}"),
@@ -45,15 +60,10 @@ def _x86(bug: Bug, pid: int, name: str) -> list[tuple[int, str]]:
         (ALERT, "#PF: error_code(0x0000) - not-present page"),
         (INFO, "PGD 0 P4D 0 "),
         (EMERG, f"Oops: Oops: 0000 [#{bug.told}] PREEMPT SMP NOPTI"),
-        (INFO, f"CPU: 3 UID: 0 PID: {pid} Comm: {name} {_TAINTED}      {RELEASE} #1"),
-        (INFO, f"RIP: 0010:{_PLACE}"),
-        *_calls("Call Trace:"),
-        (INFO, f"CR2: {bug.address:016x}"),
-        (INFO, "---[ end trace 0000000000000000 ]---"),
     ]
 
 
-def _arm64(bug: Bug, pid: int, name: str) -> list[tuple[int, str]]:
+def _arm64(bug: Bug) -> list[tuple[int, str]]:
     """die_kernel_fault and __die."""
     what = "NULL pointer dereference" if bug.is_null else "paging request"
     return [
@@ -61,13 +71,4 @@ def _arm64(bug: Bug, pid: int, name: str) -> list[tuple[int, str]]:
         (ALERT, "Mem abort info:"),
         (ALERT, "  ESR = 0x0000000096000005"),
         (EMERG, f"Internal error: Oops: 0000000096000005 [#{bug.told}]  SMP"),
-        (INFO, f"CPU: 3 UID: 0 PID: {pid} Comm: {name} {_TAINTED}      {RELEASE} #1"),
-        (INFO, f"pc : {_PLACE}"),
-        (INFO, f"lr : {_CALLERS[0]}"),
-        *_calls("Call trace:"),
-        (INFO, "---[ end trace 0000000000000000 ]---"),
     ]
-
-
-def _calls(heading: str) -> list[tuple[int, str]]:
-    return [(INFO, heading), *((INFO, f" {frame}") for frame in (_PLACE, *_CALLERS))]
