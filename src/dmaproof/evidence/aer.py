@@ -108,7 +108,6 @@ def _severity(text: str) -> Severity:
 class AerDecoder:
     """Decodes AER reports, one open report a device."""
 
-    further = ()
     needles = _NEEDLES
 
     def __init__(self) -> None:

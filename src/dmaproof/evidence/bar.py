@@ -114,8 +114,6 @@ FORMS = (
 class BarDecoder:
     """Decodes lines about BARs. QEMU's warning has the address on the line after it, NVRM's heading the BAR."""
 
-    further = ()
-
     def __init__(self) -> None:
         self.needles = ("NVRM: ", "t assign; ", "no space for", "t claim; ", "IOMMU_IOAS_MAP", "dma_map(")
         self._heading: Line | None = None

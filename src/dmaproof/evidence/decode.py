@@ -86,11 +86,7 @@ class LogDecoder:
         unknown_to: Callable[[Line], None] | None = None,
     ) -> None:
         self._decoders = [new() for new in decoders]
-        self._sieve = Sieve(
-            [*(needle for one in self._decoders for needle in one.needles if not one.further), *also],
-            [needle for one in self._decoders for needle in one.needles if one.further],
-            [needle for one in self._decoders for needle in one.further],
-        )
+        self._sieve = Sieve([*(needle for one in self._decoders for needle in one.needles), *also])
         self._unknown_to = unknown_to
         self._remembered: dict[bytes | str, tuple[Mould, ...]] = {}
         self._idle = True
@@ -147,10 +143,9 @@ class LogDecoder:
                     for values in moulds:
                         yield cast(values, time)
                     continue
-            if self._sieve.may_hold(raw):
-                key = None if match is None else raw[match.end() :]
-                stamp = None if match is None or match[1] is None else float(match[1])
-                yield from self._anew(parse(text_of(raw)), key, stamp)
+            key = None if match is None else raw[match.end() :]
+            stamp = None if match is None or match[1] is None else float(match[1])
+            yield from self._anew(parse(text_of(raw)), key, stamp)
 
     def _record(self, line: Line) -> Iterator[Event]:
         moulds = self._remembered.get(line.text) if self._idle else None

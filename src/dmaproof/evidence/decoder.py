@@ -23,11 +23,6 @@ class Decoder(Protocol):
         bytes: no letter that JSON would escape, and nothing across the colon where dmesg changes its colour."""
 
     @property
-    def further(self) -> Sequence[str]:
-        """Plain text of lines that mean something only soon behind one with a needle: every needle is searched for in
-        the whole of a log, these in as much as a report takes."""
-
-    @property
     def idle(self) -> bool:
         """Nothing waits for a further line: what ``feed`` says next follows from the line alone."""
 
@@ -67,7 +62,6 @@ class FormsDecoder:
     """A decoder for a family whose every message is one line."""
 
     idle = True
-    further: Sequence[str] = ()
 
     def __init__(self, forms: Sequence[Form], needles: Sequence[str] = ()) -> None:
         """``needles`` where fewer than those of ``forms`` do: a log is searched for every one of them."""

@@ -82,8 +82,10 @@ class _Report:
 class KernelCrashDecoder:
     """Decodes one report at a time: the kernel prints them one after the other (oops_begin, panic_cpu)."""
 
-    needles = ("able to handle", "kernel NULL pointer", "kernel BUG at", "SError Interrupt", "not syncing", " [#")
-    further = (" Comm: ", "RIP", "pc :", "[nvidia", "[vfio", "[iommufd", "[gdrdrv", "[ end trace")
+    needles = (
+        *("able to handle", "kernel NULL pointer", "kernel BUG at", "SError Interrupt", "not syncing", " [#"),
+        *(" Comm: ", "RIP: ", "pc : ", "[nvidia", "[vfio", "[iommufd", "[gdrdrv", "[ end trace"),
+    )
 
     def __init__(self) -> None:
         self._open: _Report | None = None

@@ -96,7 +96,6 @@ def _of_lines(decoded: re.Match[str], detail: re.Match[str] | None) -> dict[str,
 class SmmuV3Decoder:
     """Decodes SMMUv3 reports, one open report an SMMU."""
 
-    further = ()
     needles = ("arm-smmu",)
 
     def __init__(self) -> None:

@@ -116,8 +116,6 @@ FORMS = (
 class VtdDecoder:
     """Decodes VT-d lines; a fault without a reason waits for it until the next line of the family."""
 
-    further = ()
-
     def __init__(self) -> None:
         self.needles = ("DMAR", "handling fault status reg", "fault addr")
         self._waiting: Event | None = None

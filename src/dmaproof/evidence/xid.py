@@ -133,8 +133,6 @@ FORMS = (Form("Xid (", _XID, _xid), Form("has fallen off the bus", _LOST, _lost)
 class XidDecoder:
     """Decodes Xid lines, each alone, and lost GPUs, whose address may stand two lines before."""
 
-    further = ()
-
     def __init__(self) -> None:
         self.needles = ("NVRM: ", "Xid (PCI:")
         self._gpu: tuple[Line, str] | None = None
