@@ -212,3 +212,17 @@ def test_one_that_a_storm_hides_the_beginning_of_is_told_whole() -> None:
     log = storm + heading + "\n" + quiet[:40000].rpartition("\n")[0] + "\n" + rest + quiet
     crash = next(one for one in decode_whole([log.encode()]).events if one.kind == "kernel-crash")
     assert (crash.va, crash.process, crash.function) == (0x40, "python3", UVM)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("nvidia", "nvidia_uvm", "nvidia_drm", "nvidia_peermem", "nv_peer_mem", "gdrdrv", "vfio_pci_core", "iommufd"),
+        *("amdgpu", "xe", "ib_core", "mlx5_ib", "mlx5_core", "nvme"),
+    ],
+)
+def test_the_first_module_of_the_calls_is_found_in_a_whole_log(module: str) -> None:
+    text = NULL.replace("RIP: 0010:uvm_hmm_unregister_gpu+0x40/0x90 [nvidia_uvm]", "RIP: 0010:dma_unmap_sg+0x4/0x9")
+    text = text.replace("[nvidia_uvm]", f"[{module}]")
+    (event,) = decode_whole([text.encode()]).events
+    assert event.driver == module

@@ -35,6 +35,17 @@ def test_the_mailbox(run_suites: RunSuites) -> None:
     assert "BAR0+0x139000 of 0000:82:00.0" in run.output
 
 
+@pytest.mark.parametrize("rig", ["virtual:pcie-pair", "virtual:pcie-pair-amd", "virtual:smmu-pair"])
+def test_memory_that_is_unmapped_too_early(rig: str, run_suites: RunSuites) -> None:
+    choice = "(peer_write_lands and 1KiB and (sm or ce)) or test_local_copy"
+    run = run_suites("suites/p2p", f"--rig={rig}", "--plant=iommu-blocks-memory", "-k", choice)
+    assert run.status == 1, run.output
+    assert by_outcome(run, "failed")
+    assert run.signatures == {"iommu-blocks-memory"}, run.output
+    assert "is mapped that it may" in run.output
+    assert not [test for test in by_outcome(run, "passed") if "peer_write_lands" in test]
+
+
 def test_the_stage2_hole(run_suites: RunSuites) -> None:
     suites = ("suites/uvm/test_unified.py", "suites/uvm/test_atomics.py")
     choice = ("-k", "managed or malloc or shared_memory")

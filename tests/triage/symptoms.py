@@ -37,10 +37,10 @@ class Symptom:
     hangs: bool = False
 
 
-def vtd(requester: str, address: int, access: str = "Write") -> Evidence:
+def vtd(requester: str, address: int, access: str = "Write", time_s: float = 1.0) -> Evidence:
     reason = {"Write": "0x05] PTE Write access is not set", "Read": "0x06] PTE Read access is not set"}[access]
     where = f"[{requester}] fault addr {address & -4096:#x}"
-    return seen(f"DMAR: [DMA {access} NO_PASID] Request device {where} [fault reason {reason}")
+    return seen(f"DMAR: [DMA {access} NO_PASID] Request device {where} [fault reason {reason}", time_s)
 
 
 def mmu_fault(n: int, va: int, kind: str, access: str, who: str = WORKER, time_s: float = 1.0) -> Evidence:
@@ -73,6 +73,10 @@ def mailbox(n: int) -> list[Evidence]:
 def peer_bar(n: int) -> list[Evidence]:
     fault = vtd(GPUS[n], BAR1 + ((n ^ 1) << 40) + 0x4000)
     return [fault, wrote(GPUS[n], GPUS[n ^ 1], wrong=256, old=256, writer_wrong=256)]
+
+
+def unmapped(n: int) -> list[Evidence]:
+    return [vtd(GPUS[n], 0xFFE00000 - (n << 20), time_s=0.5)]
 
 
 def dropped(n: int) -> list[Evidence]:
@@ -287,6 +291,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "kernel-crash": Symptom(oops),
     "iommu-blocks-p2p-mailbox": Symptom(mailbox, hangs=True),
     "iommu-blocks-peer-bar": Symptom(peer_bar),
+    "iommu-blocks-memory": Symptom(unmapped),
     "peer-writes-dropped": Symptom(dropped),
     "peer-mirror": Symptom(mirror),
     "p2p-slower-than-host": Symptom(slower),

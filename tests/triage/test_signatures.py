@@ -20,7 +20,7 @@ OF_A_PAIR = {
 }  # fmt: skip
 WHOLE_MACHINE = {"driver-stuck", "node-lost", "console-flood", "kernel-crash"}
 """The thread that is stuck is the test's own, whichever GPU it was for; a node ends with all that is in it."""
-ONLY_PROBABLE = {"uvm-thrashing", "console-flood"}
+LESS_SURE = {"uvm-thrashing": "probable", "console-flood": "probable", "iommu-blocks-memory": "possible"}
 NEITHER_HANGS_NOR_SLOWS = {"row-remap-pending"}
 SLOW = {"p2p-slower-than-host", "acs-redirects-p2p", "nvlink-degraded", "pcie-link-degraded", "pcie-aer-storm"}
 
@@ -34,7 +34,7 @@ def test_named_alone_and_surely(name: str) -> None:
     symptom = SYMPTOMS[name]
     one = case(symptom.rig, *symptom.shows(2), allocations=MINE)
     verdict = only(one)
-    assert (verdict.signature, verdict.confidence) == (name, "probable" if name in ONLY_PROBABLE else "certain")
+    assert (verdict.signature, verdict.confidence) == (name, LESS_SURE.get(name, "certain"))
     assert (
         name in WHOLE_MACHINE or GPU2 in verdict.summary or "GPU3 BH" in verdict.summary or "GPU-2" in verdict.summary
     )
@@ -193,4 +193,4 @@ def test_with_no_topology_an_address_that_ends_as_the_mailbox_is_named_with_less
     assert named(one) == [("iommu-blocks-p2p-mailbox", "probable")]
     assert "of any GPU whose BAR0 is at 0xf1000000" in only(one).summary
     elsewhere = vtd(GPU0, 0xE1139000)
-    assert named(case(box(), elsewhere)) == [("unattributed", "possible")], "this rig knows all its BARs"
+    assert named(case(box(), elsewhere)) == [("iommu-blocks-memory", "possible")], "this rig knows all its BARs"

@@ -20,8 +20,10 @@ from dmaproof.cuda.driver import cu
 from dmaproof.cuda.memory import Buffer, on_device
 from dmaproof.cuda.timing import run_to_end
 from dmaproof.cuda.writes import Writer, queue_write
+from dmaproof.errors import DmaproofError
 
 _OLD_SEED, _NONE = 0x5A5A0001, (1 << 64) - 1
+_MARK = 0x600D_C0DE_600D_C0DE
 WHOLE_NBYTES, ENDS_NBYTES = 64 << 20, 16 << 20
 """A buffer of up to the one is compared whole by the CPU, of a larger one the first and last of the other: a GiB takes
 it seconds, and the owner's kernel sees all of it anyway."""
@@ -97,14 +99,21 @@ def _write(writing: Device, owning: Device, source: Buffer, target: Buffer, engi
 
 
 def verify(reader: Device, buffer: Buffer, seed: int) -> View:
-    """Counted by a kernel on ``reader``. The counters are in its own memory."""
-    counters = np.array([0, _NONE], dtype=np.uint64)
-    with on_device(reader, counters.nbytes) as result:
-        cu.cuMemcpyHtoD(result.address, counters.ctypes.data, counters.nbytes)
+    """Counted by a kernel on ``reader``, in its own memory. Raises DmaproofError where the counters do not come back: a
+    copy that is lost would read as nothing wrong."""
+    sent = np.array([0, _NONE, _MARK], dtype=np.uint64)
+    counters = np.zeros_like(sent)
+    with on_device(reader, sent.nbytes) as result:
+        cu.cuMemcpyHtoD(result.address, sent.ctypes.data, sent.nbytes)
         cu.cuCtxSynchronize()  # from pageable memory the call returns before the data is there
         args = (buffer.address, buffer.nwords, seed, result.address)
         run_to_end(reader, lambda stream: kernels.launch_wide("dmaproof_verify", reader, stream, *args))
         cu.cuMemcpyDtoH(counters.ctypes.data, result.address, counters.nbytes)
+    if int(counters[2]) != _MARK:
+        raise DmaproofError(
+            f"what {reader.bdf} counted did not come back: {int(counters[2]):#x} in place of the mark {_MARK:#x} that "
+            "was copied there and back; its copies from or to the host's memory are lost"
+        )
     return View(int(counters[0]), int(counters[1]) * 4 if int(counters[1]) != _NONE else None)
 
 

@@ -84,7 +84,8 @@ class KernelCrashDecoder:
 
     needles = (
         *("able to handle", "kernel NULL pointer", "kernel BUG at", "SError Interrupt", "not syncing", " [#"),
-        *(" Comm: ", "RIP: ", "pc : ", "[nvidia", "[vfio", "[iommufd", "[gdrdrv", "[ end trace"),
+        *(" Comm: ", "RIP: ", "pc : ", "[ end trace"),
+        *("[nvidia", "[vfio", "[iommufd", "[gdrdrv", "[nv_peer_mem", "[amdgpu", "[ib_", "[mlx5", "[nvme", "[xe"),
     )
 
     def __init__(self) -> None:

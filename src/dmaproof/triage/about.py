@@ -63,6 +63,13 @@ def follows(one: Evidence, first: Evidence) -> bool:
     return one.time_s >= first.time_s - slack_s(one, first)
 
 
+def refused_after(evidence: Iterable[Evidence], bdf: str | None, first: Evidence) -> tuple[Evidence, ...]:
+    """What an IOMMU refused to ``bdf`` later than ``first``, its end: mappings are taken away under engines that run.
+    What it refused before may be what the device died of."""
+    faults = of_device(evidence, bdf, "iommu-fault")
+    return tuple(one for one in faults if one.time_s > first.time_s + slack_s(one, first))
+
+
 def slack_s(one: Evidence, other: Evidence) -> float:
     """How far the times of two may be off each other. Within one source they are exact; across sources, as known."""
     return 0.0 if one.source == other.source else one.uncertainty_s + other.uncertainty_s

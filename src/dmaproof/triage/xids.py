@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dmaproof.evidence.event import Event
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import CounterStep
-from dmaproof.triage.about import device, of_device, slack_s, times
+from dmaproof.triage.about import device, of_device, refused_after, slack_s, times
 from dmaproof.triage.verdict import Case
 
 ENGINE_EXCEPTION, MMU_FAULT, RESET_CHANNEL, PREEMPTIVE_REMOVAL = 13, 31, 43, 45
@@ -159,7 +159,7 @@ def sightings(found: Iterable[Xid]) -> tuple[Evidence, ...]:
 
 def consequences(case: Case, first: Xid, *numbers: int) -> tuple[Evidence, ...]:
     """What an error of a GPU brings with it: victims' Xids and those of ``numbers`` after it, the recovery that the
-    driver then wants, and NVML's view of the same GPU."""
+    driver then wants, DMA of engines whose mappings it takes away, and NVML's view of the same GPU."""
     later = after(case, first, *VICTIMS, RECOVERY_ACTION, *numbers)
     told = of_device((*case.session, *case.evidence), first.bdf, "gpu-health", "nvml-event", "probe")
     ecc = [
@@ -167,4 +167,4 @@ def consequences(case: Case, first: Xid, *numbers: int) -> tuple[Evidence, ...]:
         for one, step in case.facts(CounterStep)
         if step.bdf == first.bdf and step.counter in ("ecc-correctable", "ecc-uncorrectable")
     ]
-    return (*later, *told, *ecc)
+    return (*later, *told, *ecc, *refused_after(case.evidence, first.bdf, first.first))

@@ -77,6 +77,26 @@ class TestPeerBar:
         assert 3 <= len(said) <= 20  # 10 turns a limiter; AMD-Vi has one for each GPU, VT-d spends three on a fault
 
 
+@pytest.mark.parametrize("word", TRANSLATED)
+class TestMemory:
+    def test_one_gpu_reaches_no_memory_of_the_node_and_the_iommu_says_so(self, word, boot, dial, log) -> None:
+        node = boot(word, "iommu-blocks-memory")
+        client, (well, sick) = dial(node), gpus(word)
+        before = len(log(node))
+        assert client.dma("host", well) == client.dma(well, "host") == "lands"
+        assert set(peer_outcomes(client, word).values()) == {"lands"}
+        assert len(log(node)) == before
+        assert client.dma(sick, "host", nbytes=3 * 4096) == client.dma("host", sick, nbytes=4096) == "dropped"
+        said = "\n".join(log(node)[before:])
+        found = list(re.finditer(TRANSLATED[word].replace("DMA Write", "DMA (?:Write|Read)"), said))
+        assert {match["bdf"] for match in found} == {sick.removeprefix("0000:") if word[8:] == "pcie-pair" else sick}
+        first, *others = [int(match["address"], 16) for match in found]
+        assert others[:2] == [first + 4096, first + 8192]
+        assert set(others[2:]) <= {first}, "VT-d's limit is spent by three"
+        apertures = [(bar.address, bar.nbytes) for gpu in load(word).nodes[0].gpus for bar in gpu.bars]
+        assert not any(start <= first < start + nbytes for start, nbytes in apertures)
+
+
 class TestWritesDropped:
     @pytest.mark.parametrize("word", ["virtual:pcie-pair", "virtual:pcie-pair-pt", "virtual:guest-pair"])
     def test_writes_vanish_reads_arrive_and_nobody_says_a_word(self, word, boot, dial, log) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import BarConflict, PeerWriteSeen
-from dmaproof.triage.peer_faults import PeerFault, addresses, peer_faults
+from dmaproof.triage.refused_dma import RefusedDma, addresses, refused_dma
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
@@ -69,7 +69,7 @@ def _concerns(case: Case, one: Evidence) -> bool:
 def _explained(case: Case, bars: set[tuple[str, int | None]]) -> tuple[Evidence, ...]:
     """The faults at such a BAR, and the peer writes that did not reach the memory behind it."""
     owners = {owner for owner, _ in bars}
-    faults: tuple[PeerFault, ...] = peer_faults(case, case.evidence, lambda place: (place.owner, place.bar) in bars)
+    faults: tuple[RefusedDma, ...] = refused_dma(case, case.evidence, lambda place: (place.owner, place.bar) in bars)
     writes = [one for one, wrote in case.facts(PeerWriteSeen) if wrote.owner in owners and wrote.wrong_words]
     return (*(hit.fault for hit in faults), *writes)
 

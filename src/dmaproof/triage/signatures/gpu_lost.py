@@ -70,7 +70,7 @@ def aftermath(case: Case, bdf: str | None, first: Evidence) -> tuple[Evidence, .
     calls that nobody answered. Errors of its memory, and what was over before then, are another story."""
     ends = {bdf, about.port_of(case.node, bdf)} - {None} if bdf is not None else set()
     since = [one for one in case.session if about.follows(one, first)]
-    return tuple(
+    told = tuple(
         one
         for one in (*since, *case.evidence)
         if about.last_s(one) >= first.time_s - _DYING_S - about.slack_s(one, first)
@@ -78,6 +78,7 @@ def aftermath(case: Case, bdf: str | None, first: Evidence) -> tuple[Evidence, .
         and about.device(one) in ends
         and xids.number(one) not in _OWN_STORY
     )
+    return (*told, *about.refused_after(case.evidence, bdf, first))
 
 
 SIGNATURE = Signature(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dmaproof.pci.addresses import MAILBOX_OFFSET, Place
-from dmaproof.triage.peer_faults import PeerFault, in_window_or_before
+from dmaproof.triage.refused_dma import RefusedDma, in_window_or_before
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
@@ -46,7 +46,7 @@ def _may_be_guessed(place: Place, case: Case) -> bool:
     return place.certain or not any(gpu.bars for gpu in case.node.gpus)
 
 
-def _routes(hits: Iterable[PeerFault]) -> str:
+def _routes(hits: Iterable[RefusedDma]) -> str:
     routes = {(hit.requester or "an unnamed device", hit.owner or "", hit.address & _PAGE) for hit in hits}
     return "; ".join(f"{requester} writing {_place(owner, address)}" for requester, owner, address in sorted(routes))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import PeerReadSeen, PeerWriteSeen
 from dmaproof.triage import shortfall
-from dmaproof.triage.peer_faults import PeerFault, in_window_or_before, lost, way
+from dmaproof.triage.refused_dma import RefusedDma, in_window_or_before, lost, way
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case
 
@@ -63,14 +63,14 @@ def _claims(gone: Iterable[Moved]) -> str:
     return f"; yet the calls claimed success: {'; '.join(dict.fromkeys(claims))}" if claims else ""
 
 
-def _remedy(case: Case, hits: Iterable[PeerFault]) -> str | None:
+def _remedy(case: Case, hits: Iterable[RefusedDma]) -> str | None:
     """GPUs have a driver with parameters of its own; others have the kernel's rules alone."""
     others = {one.bdf for one in case.node.endpoints}
     hit = next((hit for hit in hits if hit.requester in others), None)
     return None if hit is None else _REMEDY_OF_OTHERS.format(client=hit.requester, provider=hit.owner)
 
 
-def _routes(hits: Iterable[PeerFault]) -> str:
+def _routes(hits: Iterable[RefusedDma]) -> str:
     routes: dict[tuple[str, str, int], list[int]] = {}
     for hit in hits:
         key = (hit.requester or "an unnamed device", hit.owner or "", hit.place.bar or 0)
@@ -81,16 +81,16 @@ def _routes(hits: Iterable[PeerFault]) -> str:
     )
 
 
-def _pairs(hits: Iterable[PeerFault]) -> set[frozenset[str | None]]:
+def _pairs(hits: Iterable[RefusedDma]) -> set[frozenset[str | None]]:
     return {frozenset((hit.requester, hit.owner)) for hit in hits}
 
 
-def _lost(case: Case, hits: Iterable[PeerFault]) -> tuple[tuple[Evidence, Moved], ...]:
+def _lost(case: Case, hits: Iterable[RefusedDma]) -> tuple[tuple[Evidence, Moved], ...]:
     ways = {(hit.requester, hit.owner) for hit in hits}
     return tuple((one, fact) for one, fact in lost(case) if way(fact) in ways or (None, fact.owner) in ways)
 
 
-def _rates(case: Case, hits: Iterable[PeerFault]) -> tuple[Evidence, ...]:
+def _rates(case: Case, hits: Iterable[RefusedDma]) -> tuple[Evidence, ...]:
     pairs = _pairs(hits)
     return tuple(rate.evidence for rate in shortfall.rates(case) if rate.ends in pairs)
 

@@ -7,7 +7,7 @@ forward none behave so, as do ACS settings that send it to one. Only the owner's
 from __future__ import annotations
 
 from dmaproof.evidence.fact import PeerWriteSeen, RouteSeen
-from dmaproof.triage.peer_faults import lost, way
+from dmaproof.triage.refused_dma import lost, way
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case, Confidence
 

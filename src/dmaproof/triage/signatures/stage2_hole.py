@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.evidence.fact import BarConflict, Stage2Finding
-from dmaproof.triage.peer_faults import lost
+from dmaproof.triage.refused_dma import lost
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.signatures import ats_stage2_hole
 from dmaproof.triage.verdict import Case

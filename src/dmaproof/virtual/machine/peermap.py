@@ -30,6 +30,7 @@ class PeerMap:
 
     By (requester, peer): ``raw`` are pairs whose mailbox alone is mapped, while the peer's memory is addressed as the
     bus knows it; ``astray`` those whose window onto the peer's memory leads into the node's, as a hypervisor's might.
+    ``early`` are requesters whose mapping of the node's memory is gone while their engines still use it.
     """
 
     iommu: Iommu
@@ -38,6 +39,7 @@ class PeerMap:
     dma_remap_peer_mmio: bool = True
     raw: set[tuple[str, str]] = field(default_factory=set)
     astray: set[tuple[str, str]] = field(default_factory=set)
+    early: set[str] = field(default_factory=set)
     _windows: dict[tuple[str, str], PeerWindow] = field(default_factory=dict)
     _memory: dict[str, int] = field(default_factory=dict)
 
@@ -76,6 +78,8 @@ class PeerMap:
         if requester not in self._memory:
             domain, memory = self.iommu.domains.get(requester), self.fabric.memory()
             self._memory[requester] = memory.address if domain is None else domain.map(memory.address, memory.nbytes)
+            if domain is not None and requester in self.early:
+                domain.unmap(self._memory[requester])
         return self._memory[requester]
 
 

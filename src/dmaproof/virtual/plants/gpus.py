@@ -9,6 +9,7 @@ from dmaproof.rig.model import Node
 from dmaproof.virtual.machine.gpu import GpuModel
 from dmaproof.virtual.machine.machine import Machine
 from dmaproof.virtual.plants.chance import Chance
+from dmaproof.virtual.wire import HOST
 
 _AMPERE = 8
 
@@ -30,10 +31,17 @@ def has_nvlink_peers(node: Node, gpu: Gpu) -> bool:
     )
 
 
+def copies_over_pcie(node: Node, gpu: Gpu) -> bool:
+    """Its way to the node's memory crosses the IOMMU; over C2C it does not."""
+    path = node.path_between(gpu.name, HOST)
+    return path is not None and path.kind == "pcie"
+
+
 Fits = Callable[[Node, Gpu], bool]
 _WANTED: dict[Fits, str] = {
     any_gpu: "a GPU",
     remaps_rows: "a GPU of compute_capability 8.0 or later",
+    copies_over_pcie: "a GPU that reaches the node's memory by a path of kind = 'pcie'",
     has_nvlink_peers: "a GPU with nvlinks = 2 or more and a peer path of kind = 'nvlink'",
 }
 

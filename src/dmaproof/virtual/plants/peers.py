@@ -48,10 +48,15 @@ def why_none_over_root(node: Node) -> str | None:
 
 def why_untranslated(node: Node) -> str | None:
     """None, or what ``node`` lacks for peers whose traffic an IOMMU translates and tells of."""
-    if node.iommu.family not in families() or node.iommu.domain != "translated":
-        known, found = " | ".join(f"'{one}'" for one in families()), f"{node.iommu.family!r}, {node.iommu.domain!r}"
-        return f"a node with iommu = {{ family = {known}, domain = 'translated' }}; {node.name} has {found}"
-    return why_none_over_root(node)
+    return why_no_faults(node) or why_none_over_root(node)
+
+
+def why_no_faults(node: Node) -> str | None:
+    """None, or what ``node`` lacks for an IOMMU that translates and tells of what it refuses."""
+    if node.iommu.family in families() and node.iommu.domain == "translated":
+        return None
+    known, found = " | ".join(f"'{one}'" for one in families()), f"{node.iommu.family!r}, {node.iommu.domain!r}"
+    return f"a node with iommu = {{ family = {known}, domain = 'translated' }}; {node.name} has {found}"
 
 
 def some(pairs: list[tuple[Gpu, Gpu]], chance: Chance) -> Pairs:

@@ -1,4 +1,4 @@
-"""IOMMU faults of one endpoint at another's registers or memory: what the mailbox and the peer BAR signatures share."""
+"""DMA that an IOMMU refused, by where it was to go: what the signatures of faults share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
-class PeerFault:
+class RefusedDma:
     """``requester`` is None where the kernel does not name it; ``place`` is what it wanted to reach."""
 
     fault: Evidence
@@ -34,10 +34,10 @@ def addresses(case: Case) -> AddressMap:
     return of_bars((gpu.bdf, bar.index, bar.address, bar.nbytes) for gpu in case.node.gpus for bar in gpu.bars)
 
 
-def peer_faults(case: Case, evidence: Iterable[Evidence], wanted: Callable[[Place], bool]) -> tuple[PeerFault, ...]:
-    """The faults in ``evidence`` of an endpoint that concerns the test at a ``wanted`` place of another.
+def refused_dma(case: Case, evidence: Iterable[Evidence], wanted: Callable[[Place], bool]) -> tuple[RefusedDma, ...]:
+    """The faults in ``evidence`` of an endpoint that concerns the test, at a ``wanted`` place that is not its own.
 
-    Peer traffic is the doing of those that the rig names: a requester that it does not has another story.
+    The rig names those whose DMA is looked at: a requester that it does not has another story.
     """
     known, peers = addresses(case), {one.bdf for one in (*case.node.gpus, *case.node.endpoints)}
     found = []
@@ -50,7 +50,7 @@ def peer_faults(case: Case, evidence: Iterable[Evidence], wanted: Callable[[Plac
         page = event.family == "vtd"  # VT-d reports no more than the page
         place = known.resolve(event.address, page=page, requester=event.bdf)
         if wanted(place) and (place.owner is None or _is_peer(place.owner, event.bdf, peers)):
-            found.append(PeerFault(one, event.bdf, event.address, place))
+            found.append(RefusedDma(one, event.bdf, event.address, place))
     return tuple(found)
 
 
@@ -70,18 +70,18 @@ def way(moved: PeerWriteSeen | PeerReadSeen) -> tuple[str, str]:
     return (moved.writer if isinstance(moved, PeerWriteSeen) else moved.reader), moved.owner
 
 
-def in_window_or_before(case: Case, wanted: Callable[[Place], bool]) -> tuple[tuple[PeerFault, ...], bool]:
+def in_window_or_before(case: Case, wanted: Callable[[Place], bool]) -> tuple[tuple[RefusedDma, ...], bool]:
     """The window's faults, else, where the test hung or data was lost, the run's last few between the test's own
     endpoints: the kernel's rate limit may have eaten the window's.
 
     The second part says whether they are the window's.
     """
-    now = peer_faults(case, case.evidence, wanted)
+    now = refused_dma(case, case.evidence, wanted)
     if now or not (case.of_kind("hang") or lost(case)):
         return now, True
     before = [
         one
-        for one in peer_faults(case, case.session, wanted)
+        for one in refused_dma(case, case.session, wanted)
         if one.requester in case.endpoints and one.owner in (None, *case.endpoints)
     ]
     return tuple(before[-_FEW:]), False
