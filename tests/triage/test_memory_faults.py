@@ -7,9 +7,9 @@ import pytest
 from dmaproof.evidence.evidence import Evidence
 from dmaproof.pci.addresses import AddressMap, Claim
 from dmaproof.rig.model import Node, Rig
-from tests.triage.cases import OWN, case, named, only, seen, xid
-from tests.triage.rigs import BAR1, GPU0, GPU1, PORT0, box
-from tests.triage.symptoms import SYMPTOMS, vtd
+from tests.triage.cases import OWN, case, named, only, seen, wrote, xid
+from tests.triage.rigs import BAR1, GPU0, GPU1, GPU2, GPU3, PORT0, box
+from tests.triage.symptoms import SYMPTOMS, mmu_fault, vtd
 
 IOVA = 0xFFE00000
 RAM, RESERVED = Claim("ram", 0x100000000, 1 << 36), Claim("reserved", 0xFEE00000, 1 << 20, name="msi")
@@ -122,3 +122,14 @@ def test_what_follows_an_end_is_its_aftermath_and_what_comes_before_is_not(name:
 def test_another_gpus_fault_explains_no_transfer(name: str) -> None:
     one = case(box(), *SYMPTOMS[name].shows(0), vtd(GPU1, IOVA), addresses=WHOLE)
     assert {signature for signature, _ in named(one)} == {name, MEMORY}
+
+
+@pytest.mark.parametrize("pointer", [0, 0x1FFFF_FFFF_FFF8], ids=["zeros", "ones"])
+@pytest.mark.parametrize("ends", [(GPU0, GPU1), (GPU1, GPU0)], ids=["written by it", "of its memory"])
+def test_words_that_nobody_wrote_and_where_they_lead_are_explained(ends: tuple[str, str], pointer: int) -> None:
+    garbage = wrote(*ends, wrong=256, old=0, writer_wrong=0)
+    led_astray = mmu_fault(1, pointer, "FAULT_PDE", "READ", time_s=1.2)
+    one = case(box(), vtd(GPU0, IOVA), garbage, led_astray, addresses=WHOLE)
+    assert named(one) == [(MEMORY, "certain")]
+    others = case(box(), vtd(GPU0, IOVA), wrote(GPU2, GPU3, wrong=256, old=0, writer_wrong=0), addresses=WHOLE)
+    assert {signature for signature, _ in named(others)} == {MEMORY, "peer-mirror"}

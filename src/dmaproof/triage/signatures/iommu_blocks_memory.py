@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dmaproof.evidence.event import Event
-from dmaproof.pci.addresses import Place
-from dmaproof.triage import about
-from dmaproof.triage.refused_dma import RefusedDma, refused_dma
+from dmaproof.evidence.evidence import Evidence
+from dmaproof.evidence.fact import PeerWriteSeen
+from dmaproof.pci.addresses import PAGE_NBYTES, Place
+from dmaproof.triage import about, xids
+from dmaproof.triage.refused_dma import RefusedDma, lost, refused_dma, way
 from dmaproof.triage.signature import Finding, Signature
 from dmaproof.triage.verdict import Case, Confidence
+from dmaproof.triage.xids import Xid
 
 # The faults that say "not mapped, or not for this"; all others are of tables, queues, interrupts, or of no domain.
 _VTD = (0x05, 0x06, 0x71, 0x79)  # dma_remap_fault_reasons, drivers/iommu/intel/dmar.c
@@ -44,11 +47,31 @@ def _match(case: Case) -> Finding | None:
     ]
     if not hits:
         return None
+    astray = [xid for xid in xids.seen(case, xids.MMU_FAULT) if _led_astray(xid)]
     return Finding(
         confidence=_confidence(case, hits),
         summary=_summary(hits),
         evidence=tuple(hit.fault for hit in hits),
+        explains=(*_void(case, hits), *xids.sightings(astray)),
     )
+
+
+def _void(case: Case, hits: Iterable[RefusedDma]) -> tuple[Evidence, ...]:
+    """Transfers that were judged by what such a device read or gave: words that nobody ever wrote say so. Where all
+    that is wrong is what was there before, it was read, and the transfer's own story stands."""
+    requesters = {hit.requester for hit in hits}
+    return tuple(
+        one
+        for one, fact in lost(case)
+        if requesters & set(way(fact)) and not (isinstance(fact, PeerWriteSeen) and fact.old_words == fact.wrong_words)
+    )
+
+
+def _led_astray(xid: Xid) -> bool:
+    """A pointer of all ones, as refused reads give, or of zeros, as memory that was never written: all bits of its page
+    are alike."""
+    va = xid.event.va if xid.event is not None else None
+    return va is not None and ((va | (PAGE_NBYTES - 1)) + 1).bit_count() == 1
 
 
 def _is_nobodys(case: Case, place: Place) -> bool:
