@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from fixtures.confusion.hidden import HIDDEN
 from fixtures.confusion.kept import left
 from fixtures.confusion.plan import Cell, Places, alone, together
 from fixtures.confusion.table import bad, summary
+from tests.support.harness import eventually, gone
 
 ROOT = Path(__file__).parent.parent.parent
 QUAD = "fixtures/confusion/rigs/pcie-quad.toml"
@@ -166,3 +168,21 @@ def test_what_speaks_against_triage_can_be_read_afterwards(tmp_path: Path) -> No
         done.stdout.split()
     )
     assert (wrong / "virtual-gh200-healthy-0" / "output").exists()
+
+
+def test_runs_end_with_the_matrix_that_began_them(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "fixtures.confusion", "--rig=virtual:pcie-pair", "--plant=gpu-lost", "--seeds=1"),
+        *(f"--keep={tmp_path / 'kept.jsonl'}", f"--table={tmp_path / 'table.md'}", f"--wrong={tmp_path / 'wrong'}"),
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as matrix:
+        assert eventually(lambda: bool(_forks(matrix.pid)), 60)
+        runs = _forks(matrix.pid)
+        matrix.kill()
+    assert all(eventually(partial(gone, pid), 10) for pid in runs)
+
+
+def _forks(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    name = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return [int(one) for one in children if Path(f"/proc/{one}/cmdline").read_bytes() == name]
