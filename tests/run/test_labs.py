@@ -57,6 +57,17 @@ def test_a_run_without_a_record_is_not_tried_again(monkeypatch: pytest.MonkeyPat
     assert (done.tries, done.as_it_should, done.lost_by_emulation) == (1, True, False)
 
 
+@pytest.mark.parametrize(("name", "tries", "as_it_should"), [(RIG, 2, True), ("lab:vtd", 1, False)])
+def test_a_run_that_a_guest_keeps_from_its_end_is_made_again(
+    name: str, tries: int, as_it_should: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without guests is not: there nothing but the run itself can have hung."""
+    made = iter([LabRun(name, -1, 1.0, "the run did not end within 1 s", None), ran(tmp_path, name=name)])
+    monkeypatch.setattr(runs, "_run", lambda *_: next(made))
+    done = runs.run(name, 1.0)
+    assert (done.tries, done.as_it_should) == (tries, as_it_should)
+
+
 @pytest.mark.parametrize(("name", "hows"), [("lab:vtd", ("runs",)), (RIG, ())])
 def test_any_other_failure_counts_at_once(
     name: str, hows: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
