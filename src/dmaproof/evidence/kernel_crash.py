@@ -40,7 +40,8 @@ _MODULE = r"(?: \[(?P<module>\w{1,64})(?: [0-9a-f]{1,64})?\])?(?: \(\w{1,3}\))?"
 _CODE = rf"(?:\[<[0-9a-f]{{8,16}}>\] *)*(?P<function>[\w.$]{{1,200}}\+0x[0-9a-f]{{1,8}}/0x[0-9a-f]{{1,16}}){_MODULE}"
 _WHERE = re.compile(rf"(?:RIP: [0-9a-f]{{4}}:|pc : ){_CODE}")
 _CALL = re.compile(rf"\s*{_CODE}\s*$")
-_OF_GPUS = re.compile(r"nvidia|vfio|iommufd|gdrdrv|nv_peer_mem|amdgpu|ib_|mlx5|nvme|xe$")
+_BEGINNINGS = ("nvidia", "vfio", "iommufd", "gdrdrv", "nv_peer_mem", "amdgpu", "ib_", "mlx5", "nvme")
+_OF_GPUS = re.compile("|".join((*_BEGINNINGS, "xe$")))
 _END = re.compile(r"---\[ end (?:trace [0-9a-f]{1,16}|Kernel panic - .{0,200}) \]---")
 _MOST_TEXTS = 8
 
@@ -85,7 +86,7 @@ class KernelCrashDecoder:
     needles = (
         *("able to handle", "kernel NULL pointer", "kernel BUG at", "SError Interrupt", "not syncing", " [#"),
         *(" Comm: ", "RIP: ", "pc : ", "[ end trace"),
-        *("[nvidia", "[vfio", "[iommufd", "[gdrdrv", "[nv_peer_mem", "[amdgpu", "[ib_", "[mlx5", "[nvme", "[xe"),
+        *(f"[{module}" for module in (*_BEGINNINGS, "xe")),
     )
 
     def __init__(self) -> None:

@@ -23,6 +23,10 @@ class RefusedDma:
     place: Place
 
     @property
+    def who(self) -> str:
+        return self.requester or "an unnamed device"
+
+    @property
     def owner(self) -> str | None:
         return self.place.owner
 

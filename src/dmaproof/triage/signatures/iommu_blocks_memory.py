@@ -121,7 +121,7 @@ def _is_a_guests(hit: RefusedDma) -> bool:
 def _summary(hits: Iterable[RefusedDma]) -> str:
     first: dict[str, RefusedDma] = {}
     for hit in hits:
-        first.setdefault(hit.requester or "an unnamed device", hit)
+        first.setdefault(hit.who, hit)
     return f"the IOMMU refused DMA: {'; '.join(_told(requester, hit) for requester, hit in first.items())}"
 
 

@@ -47,7 +47,7 @@ def _may_be_guessed(place: Place, case: Case) -> bool:
 
 
 def _routes(hits: Iterable[RefusedDma]) -> str:
-    routes = {(hit.requester or "an unnamed device", hit.owner or "", hit.address & _PAGE) for hit in hits}
+    routes = {(hit.who, hit.owner or "", hit.address & _PAGE) for hit in hits}
     return "; ".join(f"{requester} writing {_place(owner, address)}" for requester, owner, address in sorted(routes))
 
 

@@ -73,7 +73,7 @@ def _remedy(case: Case, hits: Iterable[RefusedDma]) -> str | None:
 def _routes(hits: Iterable[RefusedDma]) -> str:
     routes: dict[tuple[str, str, int], list[int]] = {}
     for hit in hits:
-        key = (hit.requester or "an unnamed device", hit.owner or "", hit.place.bar or 0)
+        key = (hit.who, hit.owner or "", hit.place.bar or 0)
         routes.setdefault(key, []).append(hit.address)
     return "; ".join(
         f"{requester} reaching for {min(addresses):#x} in BAR{bar} of {owner}"
